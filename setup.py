@@ -3,7 +3,7 @@ from configparser import ConfigParser
 from pathlib import Path
 from setuptools import find_packages, setup
 
-config = ConfigParser(delimiters=["="])
+config = ConfigParser(delimiters=["="], interpolation=None)
 config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 
@@ -25,7 +25,8 @@ setup(
     license="MIT",
     keywords=cfg["keywords"].split(),
     packages=find_packages(include=["bike_nb", "bike_nb.*"]),
-    include_package_data=True,
+    include_package_data=False,  # package_data says it: folders of data are no packages
+    package_data={"bike_nb": ["models/*/*", "lexicons/*", "static/*"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=lines("requirements"),
     extras_require={"dev": lines("dev_requirements")},

@@ -1,0 +1,74 @@
+# Everything a reader or a developer does starts here; `make` alone lists it. Nothing needs to be installed beforehand but
+# Python 3.10+ and make (the make 3.81 of macOS is enough). Paths are relative, so that the folder's name may hold spaces.
+
+PYTHON  ?= python3
+BIN     := .venv/bin
+READY   := .venv/.installed
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); if [ "$$n" -gt 4 ]; then echo 4; else echo "$$n"; fi)
+CLIP    ?= $(firstword $(sort $(wildcard data_samples/*.mp4)))
+NB      ?=
+FLAGS   ?=
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUTF8 := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lab check export notebooks readme bench tiny samples wheel constraints clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+venv: $(READY) ## set up .venv with the pinned packages (3 minutes and 6 GB, once)
+
+$(READY): settings.ini setup.py pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "bike_nb needs Python 3.10 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo 'not there'): name another one, as in: make venv PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up .venv: about 3 minutes and 6 GB of disk, once."
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $(READY)
+
+demo: $(READY) ## explain a clip of data_samples/ (another one: make demo CLIP=my.mp4): what it shows, and when
+	$(BIN)/python -m bike_nb explain "$(CLIP)" --out out
+
+test: $(READY) ## all tests: the notebooks, then pytest (also the slow ones: make test FLAGS=slow)
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --flags "$(FLAGS)"
+	$(BIN)/python -m pytest $(if $(FLAGS),-m "$(FLAGS) or not (slow or cuda or browser)")
+
+lab: $(READY) ## open JupyterLab in nbs/
+	cd nbs && ../$(BIN)/python -m jupyterlab
+
+check: $(READY) ## are package, notebooks, README and constraints in step?
+	$(BIN)/python scripts/check.py
+
+export: $(READY) ## write bike_nb/ from the notebooks
+	$(BIN)/nbdev_export
+
+notebooks: export ## run the notebooks and keep their outputs, cleaned (one: make notebooks NB=nbs/03_spotting.ipynb)
+	$(BIN)/python scripts/run_notebooks.py $(if $(NB),"$(NB)")
+
+readme: $(READY) ## write README.md from nbs/index.ipynb
+	$(BIN)/python scripts/make_readme.py
+
+bench: $(READY) ## measure what benchmarks/ measures and print the tables (2 threads; let the machine be idle)
+	@for f in benchmarks/*.py; do echo "== $$f"; OMP_NUM_THREADS=2 $(BIN)/python "$$f" || exit 1; done
+
+tiny: $(READY) ## train the tiny model from nothing (about an hour on 2 cores)
+	$(BIN)/python scripts/train_tiny.py
+
+samples: $(READY) ## render data_samples/ anew
+	$(BIN)/python -m bike_nb world data_samples --clips 12 --seed 1
+
+wheel: $(READY) ## build dist/*.whl
+	$(BIN)/python -m build --wheel
+
+constraints: ## resolve constraints.txt anew from settings.ini (newest versions: make constraints UPGRADE=--upgrade)
+	$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install -q --disable-pip-version-check uv
+	build/uv/bin/uv pip compile -q --universal --python-version 3.10 --no-emit-index-url --no-header --no-annotate \
+	  $(UPGRADE) setup.py --extra dev -o constraints.txt >/dev/null
+	@{ echo "# Every package that bike_nb and its development need, Python 3.10 and later. Made by: make constraints"; \
+	  cat constraints.txt; } > build/constraints.txt && mv build/constraints.txt constraints.txt
+
+clean: ## remove what was built or written by a demo (.venv stays; remove that with rm -rf .venv)
+	rm -rf build dist out *.egg-info .pytest_cache
+	find bike_nb nbs scripts tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find nbs -name .ipynb_checkpoints -prune -exec rm -rf {} +
