@@ -5,9 +5,10 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 READY   := .venv/.installed
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); if [ "$$n" -gt 4 ]; then echo 4; else echo "$$n"; fi)
-CLIP    ?= $(firstword $(sort $(wildcard data_samples/*.mp4)))
+CLIP    ?= data_samples/00_flying_a_kite.mp4
 NB      ?=
 FLAGS   ?=
+MARKS    = $(shell echo $(FLAGS) | sed 's/  */ or /g')
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 
@@ -30,9 +31,9 @@ $(READY): settings.ini setup.py pyproject.toml constraints.txt
 demo: $(READY) ## explain a clip of data_samples/ (another one: make demo CLIP=my.mp4): what it shows, and when
 	$(BIN)/python -m bike_nb explain "$(CLIP)" --out out
 
-test: $(READY) ## all tests: the notebooks, then pytest (also the slow ones: make test FLAGS=slow)
+test: $(READY) ## all tests: the notebooks, then pytest (the marked ones too: make test FLAGS="slow cuda")
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --flags "$(FLAGS)"
-	$(BIN)/python -m pytest $(if $(FLAGS),-m "$(FLAGS) or not (slow or cuda or browser)")
+	$(BIN)/python -m pytest $(if $(FLAGS),-m "$(MARKS) or not (slow or cuda or browser)")
 
 lab: $(READY) ## open JupyterLab in nbs/
 	cd nbs && ../$(BIN)/python -m jupyterlab
@@ -56,7 +57,7 @@ tiny: $(READY) ## train the tiny model from nothing (about an hour on 2 cores)
 	$(BIN)/python scripts/train_tiny.py
 
 samples: $(READY) ## render data_samples/ anew
-	$(BIN)/python -m bike_nb world data_samples --clips 12 --seed 1
+	$(BIN)/python -m bike_nb world data_samples --clips 12 --seed 69 --size 320
 
 wheel: $(READY) ## build dist/*.whl
 	$(BIN)/python -m build --wheel
@@ -70,5 +71,4 @@ constraints: ## resolve constraints.txt anew from settings.ini (newest versions:
 
 clean: ## remove what was built or written by a demo (.venv stays; remove that with rm -rf .venv)
 	rm -rf build dist out *.egg-info .pytest_cache
-	find bike_nb nbs scripts tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
-	find nbs -name .ipynb_checkpoints -prune -exec rm -rf {} +
+	find . \( -name .venv -o -name .git \) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
