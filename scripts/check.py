@@ -89,12 +89,15 @@ def must_show(source):
 def executed(root):
     "the notebooks are executed, without errors"
     wrong = [f"{p.relative_to(root).as_posix()} is not a notebook that can be read: mend its JSON." for p in notebooks(root) if not read(p)]
+    silent = {}
     for name, i, cell in code_cells(root):
         if bad := [o for o in cell.outputs if o.output_type == "error"]:
             wrong.append(f"{name}, cell {i}, ends in {bad[0].ename}: mend it, then run `make notebooks NB={name}`.")
         elif not cell.outputs and not left_alone(cell) and must_show(cell.source):
-            wrong.append(f"{name}, cell {i}, shows nothing, so it was not executed: run `make notebooks NB={name}`.")
-    return wrong
+            silent.setdefault(name, []).append(i)
+    return wrong + [f"{name} was not executed as it stands, nothing is shown by cell {', '.join(map(str, cells))}: run `make notebooks NB={name}`."
+                    for name, cells in silent.items()]
+
 
 
 def short(root):
