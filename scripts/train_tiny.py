@@ -196,15 +196,16 @@ def train(rank, args, meeting):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=2700)
+    parser.add_argument("--steps", type=int, default=1900)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--frames", type=int, default=80_000)
+    parser.add_argument("--frames", type=int, default=64_000)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="of one thread each; they share the batch")
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"), help="checkpoints")
     parser.add_argument("--model", type=Path, default=Path("bike_nb/models/tiny"), help="where the finished model goes")
     parser.add_argument("--export-only", action="store_true")
+    parser.add_argument("--remark", default="", help="a sentence for the model card, if the training did not run as the command says")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if not args.export_only:
@@ -219,8 +220,8 @@ def main():
     from bike_nb.encoder import save_encoder
     rows = trained_tokens(SimpleTokenizer(context_length=32), 32)
     save_encoder(model.eval(), args.model, MODEL_CFG, PREPROCESS_CFG, token_rows=rows)
-    facts = dict(command=" ".join(["python", "scripts/train_tiny.py", *sys.argv[1:]]).replace(" --export-only", ""), seed=args.seed, steps=state["step"], batch=args.batch, frames=args.frames,
-                 minutes=round(state["seconds"] / 60, 1), processes=args.processes, torch=torch.__version__, final_loss=round(float(np.mean(state["log"][-100:])), 3), token_rows=len(rows))
+    facts = dict(command=f"python scripts/train_tiny.py --steps {args.steps} --frames {args.frames} --seed {args.seed}", seed=args.seed, steps=state["step"], batch=args.batch, frames=args.frames,
+                 minutes=round(state["seconds"] / 60, 1), processes=args.processes, torch=torch.__version__, final_loss=round(float(np.mean(state["log"][-100:])), 3), token_rows=len(rows), remark=args.remark)
     (args.model / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts, indent=1))
 
