@@ -6,7 +6,7 @@
 __all__ = ['BUILTIN', 'LexiconError', 'unique_phrases', 'read_lexicon', 'check_template', 'Lexicon', 'default_cache_dir',
            'encode_lexicon', 'associate', 'attribute_sentence', 'write_attributes', 'read_attributes']
 
-# %% ../nbs/02_attributes.ipynb #11f09e62
+# %% ../nbs/02_attributes.ipynb #7f872206
 import hashlib, json, operator, os, re, secrets, stat, warnings
 from contextlib import contextmanager
 from importlib.resources import files
@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-# %% ../nbs/02_attributes.ipynb #2a347c5a
+# %% ../nbs/02_attributes.ipynb #0abc2d0d
 class LexiconError(ValueError):
     "A lexicon, its embeddings or an attributes file cannot be used; the message says which and what to do."
 
-# %% ../nbs/02_attributes.ipynb #a88c8f93
+# %% ../nbs/02_attributes.ipynb #0e0afb87
 def unique_phrases(names, source="the lexicon")->list:
     "Phrases with tidy blanks; empty ones and repeats (whatever their letter case) dropped, the first kept."
     if isinstance(names, (str, bytes)): raise LexiconError(f"{source} is the single string {names!r}: give a list of phrases.")
@@ -32,7 +32,7 @@ def unique_phrases(names, source="the lexicon")->list:
         if phrase: found.setdefault(phrase.casefold(), phrase)
     return list(found.values())
 
-# %% ../nbs/02_attributes.ipynb #54a17212
+# %% ../nbs/02_attributes.ipynb #157b5b49
 def _lines(data, path):
     "Decode UTF-8 bytes into lines; `LexiconError` for other encodings and for binary files."
     if b"\0" in data: raise LexiconError(f"{path} is binary or UTF-16, not UTF-8 text: save it as UTF-8, one phrase a line.")
@@ -40,7 +40,7 @@ def _lines(data, path):
     except UnicodeDecodeError as e: line = len(re.split(rb"\r\n|\n|\r", data[:e.start]))
     raise LexiconError(f"{path}, line {line}, is not UTF-8 text: save the file as UTF-8.")
 
-# %% ../nbs/02_attributes.ipynb #ab466d02
+# %% ../nbs/02_attributes.ipynb #a7428956
 def _line_phrase(line, number, path, longest=500):
     "One line without its comment; `LexiconError` where it cannot be a phrase."
     phrase = re.sub(r"^\s*#.*|\s#\s.*", "", line) if "#" in line else line
@@ -49,7 +49,7 @@ def _line_phrase(line, number, path, longest=500):
     if len(phrase) <= longest: return phrase
     raise LexiconError(f"{path}, line {number}, has {len(phrase):,} characters: put one phrase on a line, of {longest} characters at most.")
 
-# %% ../nbs/02_attributes.ipynb #03181d93
+# %% ../nbs/02_attributes.ipynb #2420af37
 def _read_bytes(path, what):
     "The bytes of a file; `LexiconError` with the reason where it cannot be read."
     try: return Path(path).read_bytes()
@@ -57,7 +57,7 @@ def _read_bytes(path, what):
     except IsADirectoryError: raise LexiconError(f"{path} is a folder: give a {what}.") from None
     except (OSError, ValueError) as e: raise LexiconError(f"{path} cannot be read ({getattr(e, 'strerror', None) or e}).") from None
 
-# %% ../nbs/02_attributes.ipynb #cd895773
+# %% ../nbs/02_attributes.ipynb #d2c28a05
 def read_lexicon(
     path, # text file: one phrase a line; "# ..." is a comment, blank lines are skipped
 )->list: # distinct phrases
@@ -67,7 +67,7 @@ def read_lexicon(
     if phrases: return phrases
     raise LexiconError(f"{path} holds no phrase: write one phrase a line.")
 
-# %% ../nbs/02_attributes.ipynb #49a036a4
+# %% ../nbs/02_attributes.ipynb #f04b5690
 def _imagenet():
     "The 1,000 ImageNet class names in CLIP's wording (two of them, missile and sunglasses, occur twice)."
     from open_clip import IMAGENET_CLASSNAMES
@@ -78,20 +78,20 @@ def _kinetics400():
     from torchvision.models.video import R3D_18_Weights
     return R3D_18_Weights.KINETICS400_V1.meta["categories"]
 
-# %% ../nbs/02_attributes.ipynb #be1223a1
+# %% ../nbs/02_attributes.ipynb #3909ec28
 def _world():
     "The words of the miniature world, from the package."
     return read_lexicon(files("bike_nb")/"lexicons"/"world.txt")
 
 BUILTIN = {"imagenet": _imagenet, "kinetics400": _kinetics400, "world": _world}
 
-# %% ../nbs/02_attributes.ipynb #5ff7b468
+# %% ../nbs/02_attributes.ipynb #f10b22b1
 def check_template(template):
     "`template` itself when it holds {} exactly once, else `LexiconError`."
     if isinstance(template, str) and template.count("{}") == 1: return template
     raise LexiconError(f'The template {template!r} must hold "{{}}" exactly once, where the phrase goes, as in "a photo of {{}}".')
 
-# %% ../nbs/02_attributes.ipynb #b4c623e7
+# %% ../nbs/02_attributes.ipynb #9e35e445
 class Lexicon:
     "Distinct phrases inside one prompt; `encode` them with a model, then `associate` them with videos."
     def __init__(self,
@@ -121,7 +121,7 @@ class Lexicon:
         "Embeddings (N,D) of the phrases by `encoder`, kept here and cached on disk: see `encode_lexicon`."
         return encode_lexicon(self, encoder, cache_dir)
 
-# %% ../nbs/02_attributes.ipynb #a8063fa3
+# %% ../nbs/02_attributes.ipynb #571ae044
 def _load(source, template):
     "Phrases, template and name of a built-in lexicon, a text file, or a list."
     if not isinstance(source, (str, os.PathLike)): return source, template, "lexicon"
@@ -130,13 +130,13 @@ def _load(source, template):
     if path.suffix or len(path.parts) > 1 or path.exists(): return read_lexicon(path), template, path.stem
     raise LexiconError(f'There is no lexicon "{source}": give one of {", ".join(BUILTIN)}, or the path of a text file.')
 
-# %% ../nbs/02_attributes.ipynb #692ef3d4
+# %% ../nbs/02_attributes.ipynb #b95f5b87
 def _few(names, n=5):
     "The first `n` names in quotes, and how many more there are."
     more = f" and {len(names) - n:,} more" if len(names) > n else ""
     return ", ".join(f'"{name}"' for name in names[:n]) + more
 
-# %% ../nbs/02_attributes.ipynb #027a87f0
+# %% ../nbs/02_attributes.ipynb #d77a5971
 def _known(lexicon, encoder):
     "Which phrases `encoder` was taught, bool (N,); `LexiconError` if none."
     unknown = encoder.unknown_words(lexicon.names)
@@ -145,7 +145,7 @@ def _known(lexicon, encoder):
     raise LexiconError(f'The model {encoder.name} was never taught the words of any phrase in the lexicon "{lexicon.name}" '
         f'({_few(lexicon.names)}): choose another lexicon or another model.')
 
-# %% ../nbs/02_attributes.ipynb #189b774a
+# %% ../nbs/02_attributes.ipynb #283fb077
 def _unit(e, names):
     "Class embeddings (A,D) as normalized float32 on the CPU; `LexiconError` names a phrase whose embedding is not finite."
     e = torch.as_tensor(e).detach().float().cpu()
@@ -154,7 +154,7 @@ def _unit(e, names):
     bad = names[int((~good).nonzero()[0])]
     raise LexiconError(f'The embedding of "{bad}" is not finite (NaN or infinity): check the model\'s weights and precision.')
 
-# %% ../nbs/02_attributes.ipynb #3213046e
+# %% ../nbs/02_attributes.ipynb #f6b0f4ba
 def _embed(lexicon, encoder, block=1024):
     "Normalized embeddings (N,D) of the phrases that `encoder` knows, zero rows for the others, and `known` (N,)."
     from tqdm.auto import tqdm
@@ -166,19 +166,19 @@ def _embed(lexicon, encoder, block=1024):
         out[part] = e
     return out, known
 
-# %% ../nbs/02_attributes.ipynb #646fdfe5
+# %% ../nbs/02_attributes.ipynb #3636fbfc
 def _cache_key(lexicon, encoder):
     "Content hash of everything that the embeddings depend on."
     content = ["lexicon-1", lexicon.names, lexicon.template, encoder.fingerprint, str(encoder.precision)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-# %% ../nbs/02_attributes.ipynb #327e5882
+# %% ../nbs/02_attributes.ipynb #7a69aa8a
 def default_cache_dir():
     "The user's cache folder for this package: $XDG_CACHE_HOME/bike_nb, else ~/.cache/bike_nb."
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home()/".cache")/"bike_nb"
 
-# %% ../nbs/02_attributes.ipynb #6595b6d5
+# %% ../nbs/02_attributes.ipynb #f3bf7f67
 @contextmanager
 def _replacing(path):
     "A temporary path beside `path`: it takes the place of `path` when the block ends well and vanishes when it fails."
@@ -192,14 +192,14 @@ def _replacing(path):
         os.replace(temporary, target)
     finally: temporary.unlink(missing_ok=True)
 
-# %% ../nbs/02_attributes.ipynb #eb613151
+# %% ../nbs/02_attributes.ipynb #d7180247
 def _checksum(*tensors):
     "SHA-256 over the bytes of tensors on the CPU."
     digest = hashlib.sha256()
     for t in tensors: digest.update(t.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
-# %% ../nbs/02_attributes.ipynb #76ce2725
+# %% ../nbs/02_attributes.ipynb #03714931
 def _cache_load(path, key):
     "Embeddings and `known` from a cache file; None where there is none, or (with a warning) where it is damaged."
     if not os.path.exists(path): return None
@@ -210,7 +210,7 @@ def _cache_load(path, key):
     except Exception as e: reason = e
     warnings.warn(f"The cache file {path} is damaged ({reason}); the lexicon is embedded again.", stacklevel=5)
 
-# %% ../nbs/02_attributes.ipynb #190ac160
+# %% ../nbs/02_attributes.ipynb #39fb3813
 def _cache_save(path, key, e, known):
     "Write embeddings and `known` for `_cache_load`; a warning where that is impossible."
     try:
@@ -220,7 +220,7 @@ def _cache_save(path, key, e, known):
     except Exception as error:
         warnings.warn(f"The lexicon's embeddings are not cached: {path} cannot be written ({error}).", stacklevel=5)
 
-# %% ../nbs/02_attributes.ipynb #3eb8fcbb
+# %% ../nbs/02_attributes.ipynb #bc8939d9
 def _cached_embeddings(lexicon, encoder, key, cache_dir):
     "Embeddings and `known`, from the cache where it has them."
     try: folder = default_cache_dir() if cache_dir in (None, True) else cache_dir and Path(cache_dir).expanduser()
@@ -231,7 +231,7 @@ def _cached_embeddings(lexicon, encoder, key, cache_dir):
     if found is None: _cache_save(path, key, *(found := _embed(lexicon, encoder)))
     return found
 
-# %% ../nbs/02_attributes.ipynb #7ec7e2ec
+# %% ../nbs/02_attributes.ipynb #64d8b1a8
 def _warn_unknown(lexicon, encoder, n=5):
     "Name the phrases that `encoder` was never taught."
     left = lexicon.unknown
@@ -242,7 +242,7 @@ def _warn_unknown(lexicon, encoder, n=5):
     warnings.warn(f'{len(left):,} of the {len(lexicon):,} phrases in the lexicon "{lexicon.name}" have words that the model '
         f'{encoder.name} was never taught, and are left out: {shown}{more}.', stacklevel=4)
 
-# %% ../nbs/02_attributes.ipynb #4a1cbd3a
+# %% ../nbs/02_attributes.ipynb #e8a63ad4
 def _warn_prompt(lexicon, encoder):
     "Name the words of the prompt that `encoder` was never taught."
     prompt = lexicon.template.replace("{}", " ").strip()
@@ -250,7 +250,7 @@ def _warn_prompt(lexicon, encoder):
     if words: warnings.warn(f'The model {encoder.name} was never taught these words of the prompt "{lexicon.template}": '
         f'{", ".join(words)}. Bare phrases (template="{{}}") may serve better.', stacklevel=4)
 
-# %% ../nbs/02_attributes.ipynb #348303a0
+# %% ../nbs/02_attributes.ipynb #c448daaf
 def encode_lexicon(
     lexicon, # the `Lexicon`; keeps the result as .embeddings and .known
     encoder, # `Encoder`: encode_classes, unknown_words, fingerprint, precision, name
@@ -264,7 +264,7 @@ def encode_lexicon(
         for warn in (_warn_unknown, _warn_prompt): warn(lexicon, encoder)
     return lexicon.embeddings
 
-# %% ../nbs/02_attributes.ipynb #8c8869c9
+# %% ../nbs/02_attributes.ipynb #bd3b0895
 def _frame_embeddings(x):
     "(B,T,D) float32 of (B,T,D) or (T,D); `LexiconError` for other shapes, and for NaN or infinity by video and frame."
     x = torch.as_tensor(x).detach().float()
@@ -275,14 +275,14 @@ def _frame_embeddings(x):
     if not bad: return x
     raise LexiconError("The embedding of frame {1} in video {0} is not finite (NaN or infinity).".format(*bad[0]))
 
-# %% ../nbs/02_attributes.ipynb #413aeba0
+# %% ../nbs/02_attributes.ipynb #1e90f307
 def _rows(frames, pool):
     "Normalized rows (B,R,D) whose best cosine is a video's score: R = 1 for the mean, T for the maximum."
     if pool == "mean": frames = frames.mean(1, keepdim=True)
     elif pool != "max": raise LexiconError(f'pool={pool!r} is not known: give "mean" or "max".')
     return F.normalize(frames, dim=-1)
 
-# %% ../nbs/02_attributes.ipynb #849c93cd
+# %% ../nbs/02_attributes.ipynb #a7b2c0fc
 def _top(scores, k):
     "The `k` largest of each row of scores (B,C), largest first and equals in order: values and positions (B,k)."
     enough = scores >= scores.topk(k).values[:, -1:]
@@ -293,7 +293,7 @@ def _top(scores, k):
     positions = column[order[first[:, None] + torch.arange(k, device=scores.device)]]
     return scores.gather(1, positions), positions
 
-# %% ../nbs/02_attributes.ipynb #6d62d6d1
+# %% ../nbs/02_attributes.ipynb #9928b92f
 def _search(rows, lexicon, k, step):
     "The best `k` known phrases for rows (B,R,D), `step` phrases at a time: cosines and indices (B, at most k)."
     best, index = rows.new_empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
@@ -304,7 +304,7 @@ def _search(rows, lexicon, k, step):
         best, index = best[:, :k], torch.cat([index, part.to(rows.device)[positions]], 1).gather(1, order)[:, :k]
     return best, index
 
-# %% ../nbs/02_attributes.ipynb #e1d6cc97
+# %% ../nbs/02_attributes.ipynb #8b7e2860
 def _count(n, what):
     "`n` as an integer of at least 1, else `LexiconError`."
     try: n = operator.index(n)
@@ -318,7 +318,7 @@ def _check_encoded(lexicon, dim):
     if (own := lexicon.embeddings.shape[1]) != dim:
         raise LexiconError(f'The frames have {dim} dimensions and the lexicon "{lexicon.name}" {own}: encode both with the same model.')
 
-# %% ../nbs/02_attributes.ipynb #bf5f1c15
+# %% ../nbs/02_attributes.ipynb #32ef9cee
 @torch.no_grad()
 def associate(
     video_embeddings, # (B,T,D) or (T,D) frame embeddings, raw or normalized
@@ -337,7 +337,7 @@ def associate(
             found.append([(lexicon.names[i], s) for s, i in zip(scores, index)])
     return found
 
-# %% ../nbs/02_attributes.ipynb #d7473849
+# %% ../nbs/02_attributes.ipynb #18acd89d
 def _names(items, what):
     "A list of names from names or (name, score) pairs, else `LexiconError`."
     items = [None] if isinstance(items, (str, bytes)) else list(items)
@@ -345,7 +345,7 @@ def _names(items, what):
     if all(isinstance(n, str) for n in names): return names
     raise LexiconError(f"{what} must be a list of names, or of the (name, score) pairs of associate().")
 
-# %% ../nbs/02_attributes.ipynb #946a88d8
+# %% ../nbs/02_attributes.ipynb #b9272b8a
 def attribute_sentence(
     names, # attributes, best first: names or the (name, score) pairs of `associate`
     template:str="This is a video about {}", # {} once
@@ -355,13 +355,13 @@ def attribute_sentence(
     if names: return check_template(template).replace("{}", ",".join(names))
     raise LexiconError("An attribute sentence needs at least one name.")
 
-# %% ../nbs/02_attributes.ipynb #5ae29d3d
+# %% ../nbs/02_attributes.ipynb #68991f28
 def _topk_key(name):
     'The key of a lexicon in the official layout: "<name>_topk".'
     if isinstance(name, str) and name.removesuffix("_topk").strip(): return f"{name.removesuffix('_topk')}_topk"
     raise LexiconError(f'name={name!r} must be a string that is not empty, such as "classname".')
 
-# %% ../nbs/02_attributes.ipynb #8c7ce08c
+# %% ../nbs/02_attributes.ipynb #974e1b12
 def _read_json(path):
     "The object {video: {key: names}} of an attributes file; `LexiconError` where the file is something else."
     expected = '{"video": {"classname_topk": [names]}}'
@@ -374,7 +374,7 @@ def _read_json(path):
         if not isinstance(entry, dict): raise LexiconError(f'{path}, "{video}": {entry!r:.60} should be {{"classname_topk": [names]}}.')
     return data
 
-# %% ../nbs/02_attributes.ipynb #c32e6fa0
+# %% ../nbs/02_attributes.ipynb #15be3b2a
 def _write_json(path, data):
     "Write {video: entry}, one video a line, UTF-8, atomically; `LexiconError` where that is impossible."
     rows = (f"{json.dumps(video, ensure_ascii=False)}: {json.dumps(entry, ensure_ascii=False)}" for video, entry in data.items())
@@ -385,7 +385,7 @@ def _write_json(path, data):
             f.write(text.encode("utf-8", "backslashreplace")); f.flush(); os.fsync(f.fileno())
     except OSError as e: raise LexiconError(f"{path} cannot be written ({e.strerror or e}).") from None
 
-# %% ../nbs/02_attributes.ipynb #5cd13165
+# %% ../nbs/02_attributes.ipynb #bad853eb
 def write_attributes(
     path, # the JSON file; one that exists keeps its other videos and keys
     attributes:dict, # {video path: names, or the (name, score) pairs of `associate`}
@@ -398,7 +398,7 @@ def write_attributes(
         data.setdefault(os.fspath(video), {})[key] = _names(names, f'The attributes of "{video}"')
     _write_json(path, data)
 
-# %% ../nbs/02_attributes.ipynb #be771183
+# %% ../nbs/02_attributes.ipynb #fe89ea22
 def _choose_key(entry, name, where):
     "The key to read from one video's `entry`: the named one, the only one, or the official one."
     keys = [key for key in entry if key.endswith("_topk")]
@@ -407,7 +407,7 @@ def _choose_key(entry, name, where):
     if name is None and keys: raise LexiconError(f'{where} holds {_few(keys)}: say which, as in name="{keys[0].removesuffix("_topk")}".')
     raise LexiconError(f'{where} has no "{key}", only {_few(list(entry)) or "an empty object"}.')
 
-# %% ../nbs/02_attributes.ipynb #0ff09039
+# %% ../nbs/02_attributes.ipynb #470793f7
 def read_attributes(
     path, # JSON file in the official layout
     k:int=5, # names a video, at most; None: all (the official `select_topk_attributes`)
