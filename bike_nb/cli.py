@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['app', 'run', 'explain', 'attributes', 'world', 'models', 'main']
 
-# %% ../nbs/12_cli.ipynb #f9bf9a30
+# %% ../nbs/12_cli.ipynb #e06afd16
 import sys, warnings
 from pathlib import Path
 from typing import List, Optional
 import typer
 
-# %% ../nbs/12_cli.ipynb #938a388f
+# %% ../nbs/12_cli.ipynb #f87c40b6
 app = typer.Typer(name="bike_nb", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="BIKE: which words describe a video, and which frames show each word.")
 
@@ -33,7 +33,7 @@ def run(function, *args, **kwargs):
         typer.echo(f"bike_nb: {error.filename or ''}: {error.strerror or error}", err=True)
         raise typer.Exit(1)
 
-# %% ../nbs/12_cli.ipynb #cd356fc8
+# %% ../nbs/12_cli.ipynb #3f6fce51
 def _concepts(text, file):
     "Concepts from `--concepts` or `--concepts-file`; None if neither is given."
     if text and file: raise typer.BadParameter("give --concepts or --concepts-file, not both")
@@ -52,7 +52,7 @@ def _save(explanation, folder, name, csv, jsonl):
     if jsonl: explanation.to_qvhighlights(path["jsonl"])
     return [p for kind, p in path.items() if kind in ("png", "json") or kind == "csv" and csv or kind == "jsonl" and jsonl]
 
-# %% ../nbs/12_cli.ipynb #f357e4f4
+# %% ../nbs/12_cli.ipynb #3a848538
 @app.command()
 def explain(
     clip: Path = typer.Argument(..., help="A video file, or a folder of images."),
@@ -76,13 +76,13 @@ def explain(
     if frames is not None and fps is not None: raise typer.BadParameter("give --frames or --fps, not both")
     def work():
         from bike_nb.explain import explain as explain_
-        found = explain_(clip, _concepts(concepts, concepts_file), model=model, pretrained=pretrained, lexicon=lexicon, num_frames=frames or 16, fps=fps,
+        found = explain_(clip, _concepts(concepts, concepts_file), model=model, pretrained=pretrained, lexicon=lexicon, num_frames=16 if frames is None else frames, fps=fps,
                          start=start, end=end, mask=mask, device=device, precision=precision)
         typer.echo(found.summary())
         for path in _save(found, out, clip.stem or clip.resolve().name, csv, jsonl): typer.echo(f"wrote {path}")
     run(work)
 
-# %% ../nbs/12_cli.ipynb #6ba4c9eb
+# %% ../nbs/12_cli.ipynb #86ed3dc8
 @app.command()
 def attributes(
     clips: List[Path] = typer.Argument(..., help="Video files."),
@@ -92,29 +92,31 @@ def attributes(
     pool: str = typer.Option("mean", help="mean over the frames (the paper), or max (better for short actions)."),
     model: str = typer.Option("tiny", help='"tiny", a folder, or an open_clip architecture.'),
     pretrained: Optional[str] = typer.Option(None, help="open_clip's tag of the weights, a file, or none for random ones."),
+    name: str = typer.Option("classname", help='Key of the list, without "_topk"; the official code reads classname.'),
     out: Path = typer.Option(Path("attributes.json"), help="The file; clips that it already lists are replaced, others kept."),
 ):
     "Retrieve the attributes of clips and write them in the official JSON format."
-    run(_tag, clips, lexicon, k, frames, pool, model, pretrained, out)
+    run(_tag, clips, lexicon, k, frames, pool, model, pretrained, name, out)
 
-# %% ../nbs/12_cli.ipynb #a711d131
-def _tag(clips, lexicon, k, frames, pool, model, pretrained, out):
+# %% ../nbs/12_cli.ipynb #5177b2fe
+def _tag(clips, lexicon, k, frames, pool, model, pretrained, name, out):
     "Attributes of each clip, printed and written; a clip that cannot be read is named and left out."
     from bike_nb.attributes import Lexicon, associate, write_attributes
     from bike_nb.encoder import load_encoder
     from bike_nb.video import VideoError, read_video
     encoder = load_encoder(model, pretrained=pretrained)
-    words = Lexicon.load(lexicon or ("world" if model == "tiny" else "imagenet")).encode(encoder)
+    words = Lexicon.load(lexicon or ("world" if model == "tiny" else "imagenet"))
+    words.encode(encoder)
     found, failed = {}, []
     for clip in clips:
         try: names = [n for n, _ in associate(encoder.encode_video(read_video(clip, num_frames=frames).frames), words, k=k, pool=pool)[0]]
         except VideoError as error: failed.append(clip); _note(error); continue
         found[str(clip)] = names
         typer.echo(f"{clip}: {', '.join(names)}")
-    if found: write_attributes(out, found, name=words.name); typer.echo(f"wrote {out}")
+    if found: write_attributes(out, found, name=name); typer.echo(f"wrote {out}")
     if failed: typer.echo(f"bike_nb: {len(failed)} of {len(clips)} clips could not be read", err=True); raise typer.Exit(1)
 
-# %% ../nbs/12_cli.ipynb #799e8fcc
+# %% ../nbs/12_cli.ipynb #df9878b1
 @app.command()
 def world(
     directory: Path = typer.Argument(..., help="Folder to write to."),
@@ -140,7 +142,7 @@ def models(contains: str = typer.Argument("", help="Only names that contain this
     for name in open_clip.list_models():
         if contains in name: typer.echo(f"{name:40} {', '.join(open_clip.list_pretrained_tags_by_model(name)) or 'no weights'}")
 
-# %% ../nbs/12_cli.ipynb #e14be534
+# %% ../nbs/12_cli.ipynb #e4e45884
 @app.callback(invoke_without_command=True)
 def _main(version: bool = typer.Option(False, "--version", help="Print the version.")):
     if version:
