@@ -13,7 +13,7 @@ __all__ = ['EncoderError', 'full_preprocess_cfg', 'eval_transform', 'as_pictures
            'pick_device', 'pick_dtype', 'in_batches', 'check_frames', 'ImageEncoder', 'unknown_words', 'weights_hash',
            'Encoder', 'load_parts', 'load_encoder']
 
-# %% ../nbs/01_encoder.ipynb #476cd12d
+# %% ../nbs/01_encoder.ipynb #5d5a0ab9
 import difflib, hashlib, json, os, ssl, threading, urllib.error, urllib.parse, urllib.request, warnings
 from contextlib import contextmanager
 from copy import deepcopy
@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import nn
 
-# %% ../nbs/01_encoder.ipynb #10b40daf
+# %% ../nbs/01_encoder.ipynb #fb8090c2
 class EncoderError(ValueError):
     "A model, its weights or its input cannot be used; the message says which, and what to do."
 
-# %% ../nbs/01_encoder.ipynb #23d28616
+# %% ../nbs/01_encoder.ipynb #aaf8b8f5
 def full_preprocess_cfg(cfg:dict, # any of size, mean, std, interpolation, resize_mode, fill_color; other keys are ignored
     size=None, # the image tower's own size, which wins over `cfg`
 )->dict:
@@ -39,13 +39,13 @@ def full_preprocess_cfg(cfg:dict, # any of size, mean, std, interpolation, resiz
     size = size or full["size"]
     return full | {"size": (size, size) if isinstance(size, int) else tuple(size)}
 
-# %% ../nbs/01_encoder.ipynb #ccce32b3
+# %% ../nbs/01_encoder.ipynb #7b1c2072
 def eval_transform(cfg:dict):
     "open_clip's own evaluation transform for a preprocess config: PIL image → float32 (3,h,w)."
     from open_clip.transform import PreprocessCfg, image_transform_v2
     return image_transform_v2(PreprocessCfg(**full_preprocess_cfg(cfg)), is_train=False)
 
-# %% ../nbs/01_encoder.ipynb #65974b3b
+# %% ../nbs/01_encoder.ipynb #851b3718
 def as_pictures(frames)->list:
     "PIL images from uint8 (T,H,W,3), from a list of PIL images or such arrays, or from a `Video`."
     from PIL import Image
@@ -57,14 +57,14 @@ def as_pictures(frames)->list:
     got = f"{frames.dtype} {frames.shape}" if hasattr(frames, "dtype") else f"an empty {type(frames).__name__}" if frames in ([], ()) else type(frames).__name__
     raise EncoderError(f"frames must be uint8 (T,H,W,3) in RGB or a list of PIL images, at least one, not {got}")
 
-# %% ../nbs/01_encoder.ipynb #63a37754
+# %% ../nbs/01_encoder.ipynb #78445707
 def preprocess_frames(frames, # uint8 (T,H,W,3), or a list of PIL images
     transform, # made by `eval_transform`
 )->torch.Tensor: # float32 (T,3,h,w)
     "Frames as the image tower wants them."
     return torch.stack([transform(f) for f in as_pictures(frames)])
 
-# %% ../nbs/01_encoder.ipynb #ae7b5251
+# %% ../nbs/01_encoder.ipynb #d88dc127
 def token_strings(tokenizer, ids)->list[str]: # ids: one row of token ids
     "The pieces of text behind token ids."
     ids = [int(i) for i in ids]
@@ -72,18 +72,18 @@ def token_strings(tokenizer, ids)->list[str]: # ids: one row of token ids
     special = set(tokenizer.all_special_ids)
     return [tokenizer.decoder[i] if i in special else tokenizer.decode([i]).strip() for i in ids]
 
-# %% ../nbs/01_encoder.ipynb #85b85bac
+# %% ../nbs/01_encoder.ipynb #fc60bbc3
 def text_tower(model):
     "Where the text tower's parts live: on the model itself (CLIP), or under `.text` (SigLIP, EVA02, CoCa …)."
     return getattr(model, "text", model)
 
-# %% ../nbs/01_encoder.ipynb #597039d2
+# %% ../nbs/01_encoder.ipynb #5cf877eb
 def project(tower, states):
     "The text tower's own projection into the shared space: a matrix, a linear layer, or none."
     p = tower.text_projection
     return states if p is None else p(states) if isinstance(p, nn.Module) else states @ p
 
-# %% ../nbs/01_encoder.ipynb #15c0b4ac
+# %% ../nbs/01_encoder.ipynb #d8d58241
 _catching = threading.Lock() # two threads must not catch each other's states
 
 def encode_and_catch(model, tower, ids)->tuple:
@@ -95,14 +95,14 @@ def encode_and_catch(model, tower, ids)->tuple:
         finally: hook.remove()
     return classes, caught[-1][:, :ids.shape[1]] # CoCa appends one token of its own: cut off
 
-# %% ../nbs/01_encoder.ipynb #45757ca2
+# %% ../nbs/01_encoder.ipynb #5fc684f3
 def hf_token_embeddings(tower, ids)->tuple: # tower: open_clip's HFTextEncoder
     "(classes (A,D), tokens (A,L,D)) of a Hugging Face text tower."
     mask = (ids != tower.config.pad_token_id).long()
     out = tower.transformer(input_ids=ids, attention_mask=mask)
     return tower.proj(tower.pooler(out, mask)), tower.proj(out.last_hidden_state)
 
-# %% ../nbs/01_encoder.ipynb #340c2a33
+# %% ../nbs/01_encoder.ipynb #2e75a95e
 def token_embeddings(model, # an open_clip model
     ids, # token ids (A,L)
 )->tuple: # classes (A,D): the model's own sentence embedding; tokens (A,L,D); neither normalized
@@ -115,7 +115,7 @@ def token_embeddings(model, # an open_clip model
     classes, states = encode_and_catch(model, tower, ids)
     return classes, project(tower, tower.ln_final(states))
 
-# %% ../nbs/01_encoder.ipynb #e18a1115
+# %% ../nbs/01_encoder.ipynb #310bd5f6
 def end_positions(tower, ids):
     "Where the tower reads its sentence embedding, if nothing behind that place can change it; else None."
     kind = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
@@ -124,7 +124,7 @@ def end_positions(tower, ids):
     if not causal or kind not in ("argmax", "eos"): return None
     return ids.argmax(-1) if kind == "argmax" else (ids == eos).int().argmax(-1)
 
-# %% ../nbs/01_encoder.ipynb #3ea7228a
+# %% ../nbs/01_encoder.ipynb #93279826
 def class_embeddings(model, ids)->torch.Tensor: # (A,D), not normalized
     "The model's sentence embeddings, without computing what stands behind the longest sentence."
     tower = text_tower(model)
@@ -135,19 +135,19 @@ def class_embeddings(model, ids)->torch.Tensor: # (A,D), not normalized
     x = tower.transformer(x, attn_mask=tower.attn_mask[:n, :n])
     return project(tower, tower.ln_final(x[torch.arange(len(ids)), end]))
 
-# %% ../nbs/01_encoder.ipynb #167b890e
+# %% ../nbs/01_encoder.ipynb #b2583644
 def content_ids(tokenizer, text:str)->list[int]:
     "The text's own token ids: no start, no end, no padding, nothing cut off."
     if hasattr(tokenizer, "encode"): return list(tokenizer.encode(text))
     clean = getattr(tokenizer, "clean_fn", str)
     return list(tokenizer.tokenizer(clean(text), add_special_tokens=False)["input_ids"])
 
-# %% ../nbs/01_encoder.ipynb #577ea8d4
+# %% ../nbs/01_encoder.ipynb #19f4deaf
 def common_prefix(a, b)->int:
     "How many leading items two sequences share."
     return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
-# %% ../nbs/01_encoder.ipynb #b1b2039f
+# %% ../nbs/01_encoder.ipynb #e07c5a89
 def name_span(tokenizer, prefix:str, name:str, suffix:str)->tuple: # all content ids, the name's first, one past its last
     "Which content tokens of prefix + name + suffix are the name's; one that runs across the border is."
     whole = content_ids(tokenizer, prefix + name + suffix)
@@ -155,7 +155,7 @@ def name_span(tokenizer, prefix:str, name:str, suffix:str)->tuple: # all content
     behind = common_prefix(whole[start:][::-1], content_ids(tokenizer, suffix)[::-1])
     return whole, start, len(whole) - behind
 
-# %% ../nbs/01_encoder.ipynb #078b7357
+# %% ../nbs/01_encoder.ipynb #c130f33b
 def token_masks(tokenizer, ids, prefix:str, names:list, suffix:str)->tuple: # both bool (A,L)
     "mask: start to end token, inclusive; words: the name's own tokens. A name without any is an error."
     mask, words = torch.zeros(ids.shape, dtype=torch.bool), torch.zeros(ids.shape, dtype=torch.bool)
@@ -170,14 +170,14 @@ def token_masks(tokenizer, ids, prefix:str, names:list, suffix:str)->tuple: # bo
             raise EncoderError(f"the name {name!r} {why}")
     return mask, words
 
-# %% ../nbs/01_encoder.ipynb #825c479f
+# %% ../nbs/01_encoder.ipynb #385d7cf4
 def split_template(template:str)->tuple:
     "What stands before and behind the one `{}`."
     if not isinstance(template, str) or template.count("{}") != 1:
         raise EncoderError(f"the template {template!r} must hold {{}} exactly once, where the name goes")
     return tuple(template.split("{}"))
 
-# %% ../nbs/01_encoder.ipynb #ce0a2122
+# %% ../nbs/01_encoder.ipynb #36c529dd
 def as_texts(texts)->list[str]:
     "A list of str; one str alone becomes a list of one."
     texts = [texts] if isinstance(texts, str) else list(texts)
@@ -185,7 +185,7 @@ def as_texts(texts)->list[str]:
     if not isinstance(bad, str): raise EncoderError(f"phrases must be text, not {type(bad).__name__} ({bad!r})")
     return texts
 
-# %% ../nbs/01_encoder.ipynb #d28ff4a7
+# %% ../nbs/01_encoder.ipynb #94c1a19d
 @dataclass
 class TextEmbeddings:
     "What the text tower says about `A` phrases: raw, not normalized."
@@ -197,12 +197,12 @@ class TextEmbeddings:
     ids: torch.Tensor = None # (A,L) token ids
     def __len__(self): return len(self.texts)
 
-# %% ../nbs/01_encoder.ipynb #16fb76b6
+# %% ../nbs/01_encoder.ipynb #a88b7cd5
 def token_key(state:dict)->str:
     "The name of the token table in a state dict; None if it has none."
     return next((k for k in ("token_embedding.weight", "text.token_embedding.weight") if k in state), None)
 
-# %% ../nbs/01_encoder.ipynb #93462eeb
+# %% ../nbs/01_encoder.ipynb #41cf9447
 def compact_state(model, token_rows=None, dtype=torch.float16)->dict:
     "The weights to store: floats as `dtype`, of the token table the given rows only."
     state = {k: v.detach().cpu().to(dtype) if v.is_floating_point() else v.detach().cpu() for k, v in model.state_dict().items()}
@@ -214,7 +214,7 @@ def compact_state(model, token_rows=None, dtype=torch.float16)->dict:
         state |= {key: state[key][rows], "token_rows": rows}
     return {k: v.clone(memory_format=torch.contiguous_format) for k, v in state.items()}
 
-# %% ../nbs/01_encoder.ipynb #ee26fd5e
+# %% ../nbs/01_encoder.ipynb #e86c018f
 def full_state(state:dict, vocab_size:int)->dict:
     "Stored weights as float32 with a complete token table: the inverse of `compact_state`."
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
@@ -226,7 +226,7 @@ def full_state(state:dict, vocab_size:int)->dict:
     table[rows] = state[key]
     return state | {key: table}
 
-# %% ../nbs/01_encoder.ipynb #d2a22dbe
+# %% ../nbs/01_encoder.ipynb #e411aa1a
 def save_encoder(model, # an open_clip model, or an Encoder
     directory, # made if absent
     model_cfg:dict=None, # open_clip's model config; an Encoder knows its own
@@ -235,7 +235,7 @@ def save_encoder(model, # an open_clip model, or an Encoder
     dtype=torch.float16, # of the stored floats
 )->Path:
     "Write a folder that `load_encoder` reads: `open_clip_config.json` and `model.safetensors`."
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     if hasattr(model, "known_tokens"):
         model_cfg, preprocess_cfg = model_cfg or model.model_cfg, preprocess_cfg or model.preprocess_cfg
         token_rows, model = (model.known_tokens if token_rows is None else token_rows), model.model
@@ -243,17 +243,17 @@ def save_encoder(model, # an open_clip model, or an Encoder
     cfg = {"model_cfg": model_cfg, "preprocess_cfg": full_preprocess_cfg(preprocess_cfg, model.visual.image_size)}
     state, directory = compact_state(model, token_rows, dtype), Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(state, directory/"model.safetensors", metadata={"format": "pt"})
+    (directory/"model.safetensors").write_bytes(save(state, metadata={"format": "pt"})) # save_file would make it the owner's alone
     (directory/"open_clip_config.json").write_text(json.dumps(cfg, indent=2) + "\n")
     return directory
 
-# %% ../nbs/01_encoder.ipynb #d776b22a
+# %% ../nbs/01_encoder.ipynb #72b44cae
 def short(error)->str:
     "An exception as part of one sentence."
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:159] + "…"
 
-# %% ../nbs/01_encoder.ipynb #1f6785f3
+# %% ../nbs/01_encoder.ipynb #5d9024d5
 def check_reachable(url:str, what:str, seconds:float=8):
     "EncoderError if nothing answers at `url`; any answer will do, an error page too."
     try: urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
@@ -263,14 +263,14 @@ def check_reachable(url:str, what:str, seconds:float=8):
         raise EncoderError(f"cannot download {what} (no connection to {urllib.parse.urlsplit(url).hostname}): connect once, "
                            "or take a packaged model, a local file or folder, or pretrained='none' for random weights") from None
 
-# %% ../nbs/01_encoder.ipynb #72197928
+# %% ../nbs/01_encoder.ipynb #47000fd8
 def cached_file(repo:str, names:list):
     "The first of these files of a hub repository that is on this disk already; None if none is."
     from huggingface_hub import try_to_load_from_cache
     found = (try_to_load_from_cache(repo, n) for n in names)
     return next((f for f in found if isinstance(f, str)), None)
 
-# %% ../nbs/01_encoder.ipynb #625d9376
+# %% ../nbs/01_encoder.ipynb #eed3107a
 def check_hub(repo:str, names:list, what:str):
     "EncoderError unless `repo` is a folder, one of its files is on this disk, or the hub answers."
     from huggingface_hub import constants
@@ -280,7 +280,7 @@ def check_hub(repo:str, names:list, what:str):
                            "a local file or folder, or pretrained='none' for random weights")
     check_reachable(constants.ENDPOINT, what)
 
-# %% ../nbs/01_encoder.ipynb #472ad929
+# %% ../nbs/01_encoder.ipynb #be2e0ce2
 @contextmanager
 def untouched_random(seed:int=0):
     "Inside, random numbers start at `seed`; outside, nothing has happened."
@@ -288,7 +288,7 @@ def untouched_random(seed:int=0):
         torch.manual_seed(seed)
         yield
 
-# %% ../nbs/01_encoder.ipynb #db3878fe
+# %% ../nbs/01_encoder.ipynb #18e96a16
 def build_model(model_cfg:dict):
     "A model with reproducible random weights, in evaluation mode, from an open_clip model config."
     import open_clip
@@ -301,7 +301,7 @@ def build_model(model_cfg:dict):
     kind = open_clip.CoCa if "multimodal_cfg" in cfg else open_clip.CustomTextCLIP if custom else open_clip.CLIP
     with untouched_random(): return kind(**cfg).eval()
 
-# %% ../nbs/01_encoder.ipynb #7a9e77d1
+# %% ../nbs/01_encoder.ipynb #6a65e4c6
 def check_tokenizer(text_cfg:dict, source=None):
     "EncoderError if the tokenizer needs something that is not here: the package transformers, or a download."
     name = text_cfg.get("hf_tokenizer_name")
@@ -310,7 +310,7 @@ def check_tokenizer(text_cfg:dict, source=None):
     except ImportError: raise EncoderError(f"the tokenizer {name!r} needs the package transformers: pip install transformers sentencepiece") from None
     if not (source and any(Path(source).glob("tokenizer*"))): check_hub(name, ["tokenizer.json", "tokenizer_config.json"], f"the tokenizer {name!r}")
 
-# %% ../nbs/01_encoder.ipynb #9df83aed
+# %% ../nbs/01_encoder.ipynb #a4414515
 def build_tokenizer(text_cfg:dict, # of a model config
     source=None, # a folder that may hold the tokenizer's files
 ):
@@ -323,7 +323,7 @@ def build_tokenizer(text_cfg:dict, # of a model config
     try: return HFTokenizer(name, context_length=length, tokenizer_mode=text_cfg.get("tokenizer_mode"), **kwargs)
     except Exception as e: raise EncoderError(f"cannot load the tokenizer {name!r} ({short(e)})") from None
 
-# %% ../nbs/01_encoder.ipynb #6549e5cc
+# %% ../nbs/01_encoder.ipynb #1cbb4d06
 def read_config(directory)->dict:
     "`open_clip_config.json` of a folder, checked."
     file = Path(directory)/"open_clip_config.json"
@@ -334,7 +334,7 @@ def read_config(directory)->dict:
         raise EncoderError(f"{file} lacks a model_cfg with embed_dim, vision_cfg and text_cfg")
     return cfg
 
-# %% ../nbs/01_encoder.ipynb #b28bbb1e
+# %% ../nbs/01_encoder.ipynb #aff16618
 def read_weights(directory)->dict:
     "The safetensors file of a folder: ours, or one that open_clip wrote for the hub."
     from safetensors.torch import load_file
@@ -344,7 +344,7 @@ def read_weights(directory)->dict:
     try: return load_file(file)
     except Exception as e: raise EncoderError(f"{file} cannot be read as safetensors ({short(e)})") from None
 
-# %% ../nbs/01_encoder.ipynb #ec1c2cc4
+# %% ../nbs/01_encoder.ipynb #73dd3e06
 def build_parts(cfg:dict, # model_cfg, and perhaps preprocess_cfg
     name:str, # for messages
     source=None, # a folder that may hold a tokenizer
@@ -355,7 +355,7 @@ def build_parts(cfg:dict, # model_cfg, and perhaps preprocess_cfg
     except Exception as e: raise EncoderError(f"open_clip cannot build {source or name} ({short(e)})") from None
     return dict(model=model, tokenizer=tokenizer, model_cfg=cfg["model_cfg"], preprocess_cfg=cfg.get("preprocess_cfg"), name=name)
 
-# %% ../nbs/01_encoder.ipynb #4ff339d4
+# %% ../nbs/01_encoder.ipynb #b22b7db5
 def load_folder(directory, # written by `save_encoder`, or in the hub's layout
     random:bool=False, # leave the weights random
 )->dict: # arguments of `Encoder`
@@ -367,13 +367,13 @@ def load_folder(directory, # written by `save_encoder`, or in the hub's layout
     except (RuntimeError, EncoderError) as e: raise EncoderError(f"the weights in {directory} cannot be used ({short(e)})") from None
     return parts | {"known_tokens": state.get("token_rows")}
 
-# %% ../nbs/01_encoder.ipynb #46a1b5a2
+# %% ../nbs/01_encoder.ipynb #ba5a1c7e
 def packaged_models()->list[str]:
     "Names of the models that come with this package."
     folder = Path(str(files("bike_nb")))/"models"
     return sorted(f.parent.name for f in folder.glob("*/open_clip_config.json"))
 
-# %% ../nbs/01_encoder.ipynb #1b1fd289
+# %% ../nbs/01_encoder.ipynb #201bffb9
 def find_architecture(name:str)->str:
     "open_clip's spelling of an architecture; an unknown name is an error that lists the closest."
     import open_clip
@@ -385,7 +385,7 @@ def find_architecture(name:str)->str:
     raise EncoderError(f"no model {name!r}: neither a packaged model ({', '.join(packaged_models()) or 'none installed'}), "
                        f"nor a folder, nor an architecture of open_clip; closest: {close}")
 
-# %% ../nbs/01_encoder.ipynb #3eb97f0d
+# %% ../nbs/01_encoder.ipynb #482a3fec
 def default_tag(name:str)->str:
     "The weights to take for an architecture: OpenAI's if there are any, else the first that open_clip lists."
     import open_clip
@@ -393,7 +393,7 @@ def default_tag(name:str)->str:
     if not tags: raise EncoderError(f"open_clip has no ready-made weights for {name}: give a file as pretrained, or 'none' for random weights")
     return "openai" if "openai" in tags else tags[0]
 
-# %% ../nbs/01_encoder.ipynb #ced2efba
+# %% ../nbs/01_encoder.ipynb #240fb769
 def fetch_weights(cfg:dict, # open_clip's entry for a tag
     what:str, # for messages
 )->str: # a file
@@ -406,7 +406,7 @@ def fetch_weights(cfg:dict, # open_clip's entry for a tag
     try: return download_pretrained(cfg)
     except Exception as e: raise EncoderError(f"cannot download {what} ({short(e)})") from None
 
-# %% ../nbs/01_encoder.ipynb #4135a3af
+# %% ../nbs/01_encoder.ipynb #d45ebd50
 def find_weights(name:str, # an architecture
     pretrained:str, # a tag, or a file
 )->tuple: # (file, open_clip's entry for the tag, or {})
@@ -419,7 +419,7 @@ def find_weights(name:str, # an architecture
     tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "it has none"
     raise EncoderError(f"pretrained={pretrained!r} is neither a file, nor 'none', nor a tag of {name} ({short(tags)})")
 
-# %% ../nbs/01_encoder.ipynb #2ac75fc5
+# %% ../nbs/01_encoder.ipynb #defa033c
 def load_file_into(model, file, name:str):
     "Weights from a file by open_clip's own reader, which converts foreign layouts and runs no code from the file."
     import open_clip
@@ -432,7 +432,7 @@ def load_file_into(model, file, name:str):
         if "TorchScript" in why: why = "it is a TorchScript archive, which can hold code: store its state_dict instead"
         raise EncoderError(f"{file} cannot be loaded into {name} ({why})") from None
 
-# %% ../nbs/01_encoder.ipynb #e82bf174
+# %% ../nbs/01_encoder.ipynb #512294c2
 def load_architecture(name:str, pretrained:str=None)->dict: # arguments of `Encoder`
     "A model of open_clip: `pretrained` is a tag, a file, 'none', or None for `default_tag`."
     import open_clip
@@ -445,7 +445,7 @@ def load_architecture(name:str, pretrained:str=None)->dict: # arguments of `Enco
     if file: load_file_into(parts["model"], file, name)
     return parts
 
-# %% ../nbs/01_encoder.ipynb #545d35e6
+# %% ../nbs/01_encoder.ipynb #9d9a99a3
 def load_hub(name:str)->dict: # arguments of `Encoder`
     "A model from a hub repository in open_clip's layout."
     repo, what, config = name.removeprefix("hf-hub:"), f"the model {name!r}", "open_clip_config.json"
@@ -462,7 +462,7 @@ def load_hub(name:str)->dict: # arguments of `Encoder`
     load_file_into(parts["model"], weights, name)
     return parts
 
-# %% ../nbs/01_encoder.ipynb #352092aa
+# %% ../nbs/01_encoder.ipynb #66a422f2
 def pick_device(device=None)->torch.device:
     "`device`, checked; None means CUDA where there is any, else the CPU."
     if device is None: device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -472,14 +472,14 @@ def pick_device(device=None)->torch.device:
         raise EncoderError(f"device {str(device)!r} is not here ({torch.cuda.device_count()} CUDA devices): take device='cpu'")
     return device
 
-# %% ../nbs/01_encoder.ipynb #925a86e8
+# %% ../nbs/01_encoder.ipynb #45e90192
 def pick_dtype(precision:str)->torch.dtype:
     "The type that the weights are cast to: bf16 halves the memory, and is about twice as fast where the processor knows it."
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if precision not in dtypes: raise EncoderError(f"precision must be 'fp32' or 'bf16', not {precision!r}")
     return dtypes[precision]
 
-# %% ../nbs/01_encoder.ipynb #6a053fc8
+# %% ../nbs/01_encoder.ipynb #fb59f635
 def in_batches(fn, # a block of rows → a tuple of tensors
     rows, # anything that can be sliced, not empty
     batch_size:int, # rows a block
@@ -492,7 +492,7 @@ def in_batches(fn, # a block of rows → a tuple of tensors
         for r, p in zip(results, parts): r[i:i + batch_size] = p
     return results
 
-# %% ../nbs/01_encoder.ipynb #cb91cc69
+# %% ../nbs/01_encoder.ipynb #7158c67e
 def check_frames(frames, size:tuple):
     "EncoderError unless float (…,3,h,w) of the model's size."
     if torch.is_tensor(frames) and frames.is_floating_point() and frames.ndim in (4, 5) and tuple(frames.shape[-3:]) == (3, *size): return
@@ -500,7 +500,7 @@ def check_frames(frames, size:tuple):
     raise EncoderError(f"encode_frames wants a float tensor (B,T,3,{size[0]},{size[1]}) or (T,3,{size[0]},{size[1]}) from preprocess, "
                        f"not {got}; encode_video takes uint8 frames")
 
-# %% ../nbs/01_encoder.ipynb #432a980f
+# %% ../nbs/01_encoder.ipynb #b27ecb25
 class ImageEncoder:
     "The image half of an `Encoder`, with all that both halves share."
     def __init__(self, model, tokenizer, model_cfg, preprocess_cfg=None, name="model", device=None, precision="fp32", known_tokens=None):
@@ -528,12 +528,14 @@ class ImageEncoder:
 
     def _images(self, x): return self.model.encode_image(x.to(self.device, self.dtype), normalize=False),
 
-# %% ../nbs/01_encoder.ipynb #00c0ed65
-def unknown_words(tokenizer, known:set, name:str)->list[str]:
-    "Words of a phrase, cut at spaces, that hold a token outside `known`."
-    return [w for w in dict.fromkeys(name.split()) if not known.issuperset(content_ids(tokenizer, w))]
+# %% ../nbs/01_encoder.ipynb #aa96328f
+def unknown_words(tokenizer, known:set, names:list)->dict: # {name: [words]}
+    "Names with words, cut at spaces, that hold a token outside `known`; each word is looked at once."
+    words = {n: list(dict.fromkeys(n.split())) for n in names}
+    bad = {w for w in set().union(*words.values()) if not known.issuperset(content_ids(tokenizer, w))}
+    return {n: u for n, ws in words.items() if (u := [w for w in ws if w in bad])}
 
-# %% ../nbs/01_encoder.ipynb #e5748d3d
+# %% ../nbs/01_encoder.ipynb #b6ec4fe2
 def weights_hash(state:dict, config)->str:
     "32 hex digits of a config and of each weight's name, type, shape and bytes."
     h = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
@@ -542,7 +544,7 @@ def weights_hash(state:dict, config)->str:
         h.update(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return h.hexdigest()[:32]
 
-# %% ../nbs/01_encoder.ipynb #9e9ee1d4
+# %% ../nbs/01_encoder.ipynb #c83d4d93
 class Encoder(ImageEncoder):
     "An image-text model with its preprocessing and tokenizer: frames and phrases in, raw float32 embeddings out."
     _hash = None, None
@@ -570,8 +572,8 @@ class Encoder(ImageEncoder):
 
     def unknown_words(self, names)->dict: # {name: [words]}
         "Words with tokens that the model was never taught; {} if it was taught all."
-        known = None if self.known_tokens is None else set(self.known_tokens.tolist())
-        return {n: u for n in as_texts(names) if known is not None and (u := unknown_words(self.tokenizer, known, n))}
+        if self.known_tokens is None: return {}
+        return unknown_words(self.tokenizer, set(self.known_tokens.tolist()), as_texts(names))
 
     @property
     def fingerprint(self)->str:
@@ -582,7 +584,7 @@ class Encoder(ImageEncoder):
         if self._hash[0] != version: self._hash = version, weights_hash(state, config)
         return self._hash[1]
 
-# %% ../nbs/01_encoder.ipynb #7608dbb4
+# %% ../nbs/01_encoder.ipynb #46ea5865
 def load_parts(model:str, pretrained:str=None)->dict: # arguments of `Encoder`
     "A model by name, from wherever it is."
     if model.startswith("hf-hub:"): return load_hub(model)
@@ -592,7 +594,7 @@ def load_parts(model:str, pretrained:str=None)->dict: # arguments of `Encoder`
     if pretrained not in (None, "none"): raise EncoderError(f"the model {model!r} brings its own weights: leave pretrained={pretrained!r} away")
     return load_folder(folder, random=pretrained == "none")
 
-# %% ../nbs/01_encoder.ipynb #ef450057
+# %% ../nbs/01_encoder.ipynb #f11f74c3
 def load_encoder(model="tiny", # a packaged name, a folder, an open_clip architecture, or "hf-hub:owner/name"
     pretrained:str=None, # a tag of open_clip, a local file, "none" for random weights; None: the model's own, or OpenAI's, or open_clip's first
     device=None, # "cpu", "cuda", …; None: CUDA where there is any

@@ -88,7 +88,7 @@ def test_every_kind_of_text_tower(cfg):
 
 def test_the_towers_of_open_clip_are_many_kinds():
     cfgs = [p.values[0] for p in shrunk_towers()]
-    assert len(cfgs) >= 12
+    assert len(cfgs) >= 10
     assert {c["text_cfg"].get("pool_type", "argmax") for c in cfgs} == {"argmax", "eos", "last"}
     assert any("multimodal_cfg" in c for c in cfgs) and any(c["text_cfg"].get("proj_type") == "none" for c in cfgs)
     assert any(c["text_cfg"].get("proj_bias") for c in cfgs) and any(c["text_cfg"].get("no_causal_mask") for c in cfgs)
