@@ -110,7 +110,7 @@ FAULTS = {
     "requirement above its pin": (check.constraints, lambda p: change(p/"settings.ini", ("    tqdm\n", "    tqdm>=1000\n")), "settings.ini asks for 'tqdm>=1000'", "make constraints"),
     "pin for other Pythons only": (check.constraints, lambda p: (p/"constraints.txt").write_text(re.sub(r"(?m)^tqdm==.*$", r"\g<0> ; python_version < '3.12'", (p/"constraints.txt").read_text())),
                                    "no pin for tqdm on Python 3.12", "make constraints"),
-    "registry in the constraints": (check.constraints, lambda p: change(p/"constraints.txt", ("# ", "--find-links wheels\n# ")), "'--find-links wheels'", "make constraints"),
+    "option of pip in the constraints": (check.constraints, lambda p: change(p/"constraints.txt", ("# ", "--pre\n# ")), "'--pre'", "make constraints"),
     "range in the constraints": (check.constraints, lambda p: change(p/"constraints.txt", ("# ", "tqdm>=1\n# ")), "'tqdm>=1'", "make constraints"),
 }
 
