@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VideoError', 'Video', 'filmstrip', 'write_video', 'sample_indices', 'read_video', 'iter_video']
 
-# %% ../nbs/00_video.ipynb #70224bd3
+# %% ../nbs/00_video.ipynb #92ddff22
 import ctypes, functools, io, itertools, numbers, os, threading, warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +17,11 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# %% ../nbs/00_video.ipynb #ccb6946e
+# %% ../nbs/00_video.ipynb #f3fff91a
 class VideoError(ValueError):
     "Why a video cannot be read or written: one sentence, with its path."
 
-# %% ../nbs/00_video.ipynb #bfc2eac4
+# %% ../nbs/00_video.ipynb #ef57e6a1
 @dataclass
 class Video:
     "Some frames of a video, and when each of them is shown."
@@ -35,7 +35,7 @@ class Video:
     def __repr__(self): return _in_words(self)
     def _repr_png_(self): return _as_png(filmstrip(self))
 
-# %% ../nbs/00_video.ipynb #798ebe11
+# %% ../nbs/00_video.ipynb #d9438d69
 def _in_words(video):
     "One line about a video."
     height, width = video.frames.shape[1:3]
@@ -43,7 +43,7 @@ def _in_words(video):
     return (f"Video({len(video)} frames {height}×{width}, {span} of {video.duration:.1f} s"
             f" at {video.fps:.4g} fps, {Path(video.path).name!r})")
 
-# %% ../nbs/00_video.ipynb #5efdc48b
+# %% ../nbs/00_video.ipynb #e24d1bc6
 def _label(frame, seconds, height):
     "A frame as a small picture with its time written under it."
     width = max(1, round(height * frame.shape[1] / frame.shape[0]))
@@ -52,7 +52,7 @@ def _label(frame, seconds, height):
     ImageDraw.Draw(out).text((width / 2, height + 8), f"{seconds:.2f} s", fill="#444", anchor="mm", font=ImageFont.load_default(11))
     return out
 
-# %% ../nbs/00_video.ipynb #f976fa10
+# %% ../nbs/00_video.ipynb #4339ab45
 def filmstrip(video:Video, # any video
               columns:int=8, # at most so many pictures, evenly chosen
               height:int=84, # of each picture, in pixels
@@ -64,14 +64,14 @@ def filmstrip(video:Video, # any video
     for k, tile in enumerate(tiles): strip.paste(tile, (k * (tile.width + 4), 0))
     return strip
 
-# %% ../nbs/00_video.ipynb #0dd99de8
+# %% ../nbs/00_video.ipynb #0fb1db25
 def _as_png(picture):
     "The bytes of a PNG file."
     with io.BytesIO() as out:
         picture.save(out, "PNG")
         return out.getvalue()
 
-# %% ../nbs/00_video.ipynb #5346ee7a
+# %% ../nbs/00_video.ipynb #1c982b5f
 def _even(frame):
     "A frame as uint8 (H, W, 3) with even sides: an odd side gets its last row or column twice."
     a = np.asarray(frame)
@@ -80,7 +80,7 @@ def _even(frame):
     odd = a.shape[0] % 2, a.shape[1] % 2
     return np.ascontiguousarray(np.pad(a, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge"))
 
-# %% ../nbs/00_video.ipynb #5a729c19
+# %% ../nbs/00_video.ipynb #9393ca1b
 def _add_stream(out, frame, fps, crf, times):
     "An H.264 stream of the frame's size; colours marked as what they are (BT.601, limited range)."
     rate = Fraction(fps).limit_denominator(100_000)
@@ -92,14 +92,14 @@ def _add_stream(out, frame, fps, crf, times):
     context.time_base = 1 / rate if times is None else Fraction(1, 90_000)
     return stream
 
-# %% ../nbs/00_video.ipynb #dd1a7770
+# %% ../nbs/00_video.ipynb #1a5e0949
 def _stamped(frame, stream, tick):
     "A frame for the encoder, to be shown at that tick of the stream's clock."
     picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
     picture.time_base, picture.pts = stream.codec_context.time_base, tick
     return picture
 
-# %% ../nbs/00_video.ipynb #b9325065
+# %% ../nbs/00_video.ipynb #c2f2e7c9
 def _encode(out, frames, fps, crf, times):
     "Encode the frames one by one into an open container; returns how many there were."
     stream, count = None, 0
@@ -112,12 +112,12 @@ def _encode(out, frames, fps, crf, times):
     if stream: out.mux(stream.encode())
     return count
 
-# %% ../nbs/00_video.ipynb #c46d75e3
+# %% ../nbs/00_video.ipynb #a30f8193
 def _reason(error):
     "What an exception has to say, without error numbers and paths."
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
-# %% ../nbs/00_video.ipynb #af634285
+# %% ../nbs/00_video.ipynb #cca74e02
 @contextmanager
 def _complete_or_not_at_all(path):
     "A temporary neighbour of `path`, which takes its place if all goes well and is removed if not."
@@ -130,7 +130,7 @@ def _complete_or_not_at_all(path):
     finally:
         part.unlink(missing_ok=True)
 
-# %% ../nbs/00_video.ipynb #119046a6
+# %% ../nbs/00_video.ipynb #69ec4fcd
 def _check_times(path, frames, fps, crf, times):
     "A `VideoError` for settings that no file can be written with."
     if not (isinstance(fps, numbers.Real) and 0 < fps < 100_000):
@@ -143,7 +143,7 @@ def _check_times(path, frames, fps, crf, times):
     if not np.all(np.diff(np.asarray(times, float)) > 1e-5):
         raise VideoError(f"{path}: times must increase from frame to frame")
 
-# %% ../nbs/00_video.ipynb #6622b953
+# %% ../nbs/00_video.ipynb #fee34a9a
 def write_video(path:str|Path, # the file to write; its ending says which container: .mp4, .mkv, .mov
                 frames, # uint8 (T, H, W, 3), or any iterable of (H, W, 3) arrays or RGB pictures of one size
                 fps:float=25, # frames a second
@@ -157,7 +157,7 @@ def write_video(path:str|Path, # the file to write; its ending says which contai
             if not _encode(out, frames, fps, crf, times): raise VideoError("there are no frames")
     return Path(path)
 
-# %% ../nbs/00_video.ipynb #5aed5a2f
+# %% ../nbs/00_video.ipynb #a13ca292
 def _checked(path):
     "The path of a file with something in it, or a `VideoError` that says what it is instead."
     try:
@@ -170,7 +170,7 @@ def _checked(path):
     if reason: raise VideoError(f"{path}: {reason}")
     return p
 
-# %% ../nbs/00_video.ipynb #99a9ea5e
+# %% ../nbs/00_video.ipynb #26017e61
 def _largest(container, path):
     "The video stream with the largest picture (the first of equals); a cover picture is no video."
     covers = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
@@ -182,20 +182,25 @@ def _largest(container, path):
               else "nor anything else: if it was cut off, its table of contents is lost")
     raise VideoError(f"{path}: there is no video in this file, {reason}")
 
-# %% ../nbs/00_video.ipynb #6fc26b46
+# %% ../nbs/00_video.ipynb #b683e01c
 @contextmanager
-def _opened(path, threads="AUTO"):
-    "An open container and the stream to read; whatever goes wrong meanwhile becomes a `VideoError`."
-    try:
-        with av.open(os.path.abspath(path), metadata_errors="ignore") as container:
-            stream = _largest(container, path)
-            stream.thread_type = threads
-            yield container, stream
+def _explained(path):
+    "Whatever goes wrong meanwhile becomes a `VideoError`."
+    try: yield
     except VideoError: raise
     except (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError) as e:
         raise VideoError(f"{path}: this cannot be read as a video ({_reason(e)})") from None
 
-# %% ../nbs/00_video.ipynb #71d566b5
+# %% ../nbs/00_video.ipynb #0cc50198
+@contextmanager
+def _opened(path, threads="AUTO"):
+    "An open container and the stream to read."
+    with _explained(path), av.open(os.path.abspath(path), metadata_errors="ignore") as container:
+        stream = _largest(container, path)
+        stream.thread_type = threads
+        yield container, stream
+
+# %% ../nbs/00_video.ipynb #b4ea1dde
 @dataclass
 class _Index:
     "Where the frames of a file lie in time. All arrays but the last two are in the order of presentation."
@@ -212,13 +217,15 @@ class _Index:
     broken: bool = False   # are there packets that are known to be damaged?
     damage: str = ""       # what is missing, in words
 
-# %% ../nbs/00_video.ipynb #f2bc16e7
-def _walk(container):
-    "All packets of a file, None where it breaks off; some damaged files would go on for ever."
-    try: yield from itertools.islice(container.demux(), container.size + 1000)
+# %% ../nbs/00_video.ipynb #945fe492
+def _walk(container, stream=None):
+    "All packets of a file (or stream), None where it breaks off; some damaged files would go on for ever."
+    packets = container.demux(*[stream] * (stream is not None))
+    try: yield from itertools.islice(packets, container.size + 1000)
     except (av.FFmpegError, OSError): yield None
+    except IndexError: pass      # PyAV stumbles at the very end over streams that were not announced
 
-# %% ../nbs/00_video.ipynb #4abf5fd1
+# %% ../nbs/00_video.ipynb #2901c943
 def _packets(container, stream):
     "Rows (pts, dts, duration, key) of the frames; how many are broken, how many there are; the second at which the file stops."
     ticks, rows, broken, count, stop = [float(s.time_base or 0) for s in container.streams], [], 0, 0, 0.0
@@ -231,13 +238,13 @@ def _packets(container, stream):
         if p.size and not p.is_discard: rows.append((p.pts, p.dts, p.duration or 0, p.is_keyframe))
     return rows, broken, count, stop
 
-# %% ../nbs/00_video.ipynb #af328d82
+# %% ../nbs/00_video.ipynb #e86e0ed7
 def _pictures_only(rows):
     "Without the second fields of interlaced pictures: packets that have no time among many that have."
     timed = [r for r in rows if r[0] is not None]
     return timed if 2 * len(timed) >= len(rows) else rows
 
-# %% ../nbs/00_video.ipynb #b86ef798
+# %% ../nbs/00_video.ipynb #2069065d
 def _clock(rows, container, tick, rate):
     "Timestamps in the order of the file, seconds of one tick, and whether frames may be looked up by them."
     pts, dts = [r[0] for r in rows], [r[1] for r in rows]
@@ -246,26 +253,26 @@ def _clock(rows, container, tick, rate):
     if usable(dts): return dts, tick, False
     return (pts, tick, False) if usable(pts) else (list(range(len(rows))), 1 / (rate or 25), False)
 
-# %% ../nbs/00_video.ipynb #51c932b9
+# %% ../nbs/00_video.ipynb #61deff02
 def _last_duration(rows, order, times, tick, rate):
     "Seconds for which the last frame is shown."
     said = [row[2] * tick for row in (rows[-1], rows[int(np.argmax(order))])]     # of decoding, of showing: MP4 gives the former
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 1 / (rate or 25)
     return min(said) if min(said) > 0 else usual
 
-# %% ../nbs/00_video.ipynb #791c231e
+# %% ../nbs/00_video.ipynb #b5f650e1
 def _missing(container, stream, count, stop):
     "What the header promises and the file does not hold, in words."
     name, rate = container.format.name, float(stream.average_rate or 25)
     promised = (container.duration or 0) / 1e6
     gap = promised - stop
-    if name.startswith(("mov", "avi")) and stream.frames > count and gap > .5 / rate:
+    if stream.frames > count and (name == "avi" or name.startswith("mov") and gap > .5 / rate):
         return f"{stream.frames - count} of {stream.frames} frames are missing, the file ends too early"
-    if name.startswith(("mov", "matroska")) and gap > max(2.5 / rate, min(.01 * promised, 1)):
+    if name.startswith(("mov", "matroska", "flv")) and gap > max(2.5 / rate, min(.01 * promised, 1)):
         return f"the file stops at {stop:.2f} s of {promised:.2f} s"
     return ""
 
-# %% ../nbs/00_video.ipynb #aef9c7d2
+# %% ../nbs/00_video.ipynb #07302792
 def _as_index(path, container, stream, rows, broken, damage):
     "The index of a file from the rows of its packets."
     rate, clock = float(stream.average_rate or 0), float(stream.time_base or 0)
@@ -277,7 +284,7 @@ def _as_index(path, container, stream, rows, broken, damage):
     return _Index(str(path), container.format.name, tick, stamps, times, duration, len(rows) / duration, by_stamp,
                   order, np.array([row[3] for row in rows], bool), bool(broken), damage)
 
-# %% ../nbs/00_video.ipynb #1b7e884b
+# %% ../nbs/00_video.ipynb #76069128
 def _scan(path):
     "The index of a file, or a `VideoError` if there is nothing to index."
     with _opened(_checked(path)) as (container, stream):
@@ -286,21 +293,21 @@ def _scan(path):
         if not rows: raise VideoError(f"{path}: the video stream in this file holds no {'readable ' * bool(count)}frames")
         return _as_index(path, container, stream, rows, broken, _missing(container, stream, count, stop))
 
-# %% ../nbs/00_video.ipynb #d6af4946
+# %% ../nbs/00_video.ipynb #51c1c182
 _ROUNDING = 6e-4   # seconds; Matroska stores whole milliseconds
 
 def _on_screen(times, seconds):
     "Which frame is on the screen at each of these seconds."
     return np.maximum(np.searchsorted(times, np.asarray(seconds, float) + _ROUNDING, side="right") - 1, 0)
 
-# %% ../nbs/00_video.ipynb #05d2bde4
+# %% ../nbs/00_video.ipynb #49208922
 def _at_rate(times, fps, start, end):
     "The frames on the screen at `start`, `start + 1/fps`, …, before `end`; each once."
     first = np.ceil((np.append(times, end) - start - _ROUNDING) * fps).clip(0)   # the first moment not before a frame
     first = np.minimum(first, np.ceil((end - start - _ROUNDING) * fps))
     return np.flatnonzero(first[1:] > first[:-1])
 
-# %% ../nbs/00_video.ipynb #598c8695
+# %% ../nbs/00_video.ipynb #864cd74d
 def sample_indices(times, # (N,) seconds at which the frames of a video are shown, increasing
                    num_frames:int|None=8, # how many frames; None: all
                    fps:float|None=None, # or how many a second; overrules `num_frames`
@@ -314,7 +321,7 @@ def sample_indices(times, # (N,) seconds at which the frames of a video are show
     if num_frames is None: return np.arange(_on_screen(times, start), max(np.searchsorted(times, end - _ROUNDING), 1))
     return _on_screen(times, start + (np.arange(num_frames) + .5) * (end - start) / num_frames)
 
-# %% ../nbs/00_video.ipynb #bf1fec1d
+# %% ../nbs/00_video.ipynb #ed091f2a
 def _check_request(path, num_frames, fps, start, end, backend="auto"):
     "A `VideoError` for a request that makes no sense for any video."
     real = lambda x: isinstance(x, numbers.Real) and not isinstance(x, bool) and x == x
@@ -327,7 +334,7 @@ def _check_request(path, num_frames, fps, start, end, backend="auto"):
               f"backend={backend!r} must be 'auto', 'decord' or 'pyav'" if backend not in ("auto", "decord", "pyav") else None)
     if reason: raise VideoError(f"{path}: {reason}")
 
-# %% ../nbs/00_video.ipynb #60604366
+# %% ../nbs/00_video.ipynb #d62cad45
 def _choose(index, num_frames, fps, start, end):
     "The frames of an index that a request asks for, increasing; an end behind the end is the end."
     if start > index.duration - _ROUNDING:
@@ -336,7 +343,7 @@ def _choose(index, num_frames, fps, start, end):
     end = index.duration if end is None else min(end, index.duration)
     return sample_indices(index.times, num_frames, fps, start, end)
 
-# %% ../nbs/00_video.ipynb #1d8b92e1
+# %% ../nbs/00_video.ipynb #86567eda
 def _upright(frame):
     "How a frame is to be displayed: mirrored?, and quarter turns clockwise (0 to 3)."
     matrix = frame.side_data.get("DISPLAYMATRIX")
@@ -346,7 +353,7 @@ def _upright(frame):
     if mirrored: a, b = -a, -b
     return mirrored, int(np.round(np.arctan2(b, a) / (np.pi / 2))) % 4
 
-# %% ../nbs/00_video.ipynb #7d73bcb0
+# %% ../nbs/00_video.ipynb #6f10a269
 def _deep_to_rgb(frame):
     "A frame of 10 or more bits as 8-bit RGB, its colour samples placed as decord places them."
     graph = av.filter.Graph()
@@ -358,35 +365,38 @@ def _deep_to_rgb(frame):
     graph.push(frame)
     return graph.pull()
 
-# %% ../nbs/00_video.ipynb #53ea761e
+# %% ../nbs/00_video.ipynb #43e54131
 def _rgb(frame, size=None):
     "A decoded frame as an upright uint8 (H, W, 3) array; `size` = (width, height) before turning, if it must be another."
     mirrored, turns = _upright(frame)
     width, height = size or (frame.width, frame.height)
+    if frame.colorspace not in (0, 1, 2, 4, 5, 6, 7, 9): frame.colorspace = 2     # a tag that FFmpeg cannot convert: unknown
     if frame.format.components[0].bits > 8: frame = _deep_to_rgb(frame)
     picture = frame.to_ndarray(format="rgb24", width=width, height=height)
     if mirrored: picture = picture[:, ::-1]
     return np.ascontiguousarray(np.rot90(picture, -turns))
 
-# %% ../nbs/00_video.ipynb #b262e5d0
+# %% ../nbs/00_video.ipynb #188fea29
 class _Damaged(Exception):
     "Decoding met something that is not as it should be."
 
-# %% ../nbs/00_video.ipynb #43fcb51c
+# %% ../nbs/00_video.ipynb #9328ae34
 def _rank(index, stamp):
     "The place of a timestamp in presentation order, -1 if the index does not know it."
     rank = int(np.searchsorted(index.stamps, -1 if stamp is None else stamp))
     return rank if rank < len(index.stamps) and index.stamps[rank] == stamp else -1
 
-# %% ../nbs/00_video.ipynb #87b554e0
+# %% ../nbs/00_video.ipynb #c5c85ea2
 def _ranked(container, stream, index):
     "Decoded frames with their ranks in presentation order (-1: not in the index)."
+    count = itertools.count()
     try:
-        for k, frame in enumerate(f for packet in container.demux(stream) for f in packet.decode()):
-            yield _rank(index, frame.pts) if index.by_stamp else k, frame
+        for packet in _walk(container, stream):
+            if packet is None: raise _Damaged("the file breaks off")
+            for frame in packet.decode(): yield _rank(index, frame.pts) if index.by_stamp else next(count), frame
     except (av.FFmpegError, OSError) as e: raise _Damaged(_reason(e)) from None
 
-# %% ../nbs/00_video.ipynb #86e456f4
+# %% ../nbs/00_video.ipynb #d98e6b76
 def _jump(container, stream, index, keys, rank):
     "Seek to the last keyframe not after `rank`; a file that lands behind it gets a second chance from farther off."
     last = int(np.searchsorted(keys, rank, side="right")) - 1
@@ -397,7 +407,7 @@ def _jump(container, stream, index, keys, rank):
         if first and first[0] <= keys[max(last, 0)]: return itertools.chain([first], frames)
     raise _Damaged("the file cannot be searched")
 
-# %% ../nbs/00_video.ipynb #0b913097
+# %% ../nbs/00_video.ipynb #1f73bbf0
 _SEARCHABLE = "mov", "matroska", "mpegts", "flv", "asf"   # each frame has its own time in these, wherever one starts to read
 
 def _keyframes(index):
@@ -405,7 +415,7 @@ def _keyframes(index):
     jumps = index.by_stamp and index.container.startswith(_SEARCHABLE)
     return np.union1d(np.searchsorted(index.stamps, index.order[index.key]) if jumps else [], [0]).astype(int)
 
-# %% ../nbs/00_video.ipynb #379a8ef0
+# %% ../nbs/00_video.ipynb #3c72555e
 def _wanted(container, stream, index, ranks, jump):
     "Yield (rank, frame) for the distinct ranks; `_Damaged` at the first sign of it."
     keys, at, frames = _keyframes(index), -1, _ranked(container, stream, index)
@@ -418,7 +428,7 @@ def _wanted(container, stream, index, ranks, jump):
         if at != rank: raise _Damaged("a frame is missing")
         yield int(rank), frame
 
-# %% ../nbs/00_video.ipynb #8e6199b8
+# %% ../nbs/00_video.ipynb #0f5b3b66
 def _pictured(frames):
     "(rank, frame) pairs as (rank, picture), all of the size of the first."
     size = None
@@ -431,11 +441,11 @@ def _grab(index, ranks, jump=16):
     with _opened(index.path) as (container, stream):
         yield from _pictured(_wanted(container, stream, index, ranks, jump))
 
-# %% ../nbs/00_video.ipynb #cbf3effa
+# %% ../nbs/00_video.ipynb #1a080162
 class _Unfit(Exception):
     "Why decord is not the one to read this file."
 
-# %% ../nbs/00_video.ipynb #60e38250
+# %% ../nbs/00_video.ipynb #b289401b
 def _advance(reader, keys, at, rank):
     "From frame `at` to `rank`; never over a keyframe by `skip_frames`: decord would jump there, and not always land."
     while at < rank:
@@ -444,7 +454,7 @@ def _advance(reader, keys, at, rank):
         if stop < rank: reader.next()
         at = stop + (stop < rank)
 
-# %% ../nbs/00_video.ipynb #a060d0f9
+# %% ../nbs/00_video.ipynb #01c8b7e9
 def _from_the_start(reader, ranks):
     "Yield (rank, picture) for increasing ranks, reading everything before them."
     at, keys = 0, np.asarray(reader.get_key_indices())
@@ -453,7 +463,7 @@ def _from_the_start(reader, ranks):
         picture, at = reader.next(), rank + 1
         yield int(rank), picture.asnumpy() if hasattr(picture, "asnumpy") else np.asarray(picture)
 
-# %% ../nbs/00_video.ipynb #939c2cc6
+# %% ../nbs/00_video.ipynb #77bde2a6
 _listening = threading.Lock()
 
 @functools.lru_cache(None)
@@ -464,7 +474,7 @@ def _ear():
         if level <= 16: heard.append(level)      # AV_LOG_ERROR
     return heard, ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(listen)
 
-# %% ../nbs/00_video.ipynb #5e5cdeda
+# %% ../nbs/00_video.ipynb #639503ee
 @contextmanager
 def _complaints(decord):
     "A list that grows with every error that decord's FFmpeg logs meanwhile; nothing is printed."
@@ -477,22 +487,22 @@ def _complaints(decord):
         try: yield heard
         finally: set_callback(usual)
 
-# %% ../nbs/00_video.ipynb #f22631d7
+# %% ../nbs/00_video.ipynb #e2993524
 _CONTAINERS = "mov", "matroska", "avi"   # decord reads these from their first frame on
-_FAR = 1500                              # a frame this far in is reached sooner by a jump
+_LONG = 1500                             # frames; in longer files jumps beat reading on and on
 
-def _check_decord(index, ranks, always):
-    "`_Unfit` if decord is not to read these frames; `always`: even where PyAV would be quicker."
+def _check_decord(index, always):
+    "`_Unfit` if decord is not to read this file; `always`: even where PyAV is quicker."
     if index.broken or index.damage: raise _Unfit("the file is damaged")
     if not index.container.startswith(_CONTAINERS): raise _Unfit(f"it loses frames of {index.container} files")
-    if ranks[-1] > _FAR and not always: raise _Unfit("it would have to decode everything before")
+    if len(index.times) > _LONG and not always: raise _Unfit("it would have to decode everything before")
 
-# %% ../nbs/00_video.ipynb #2ce8ef63
+# %% ../nbs/00_video.ipynb #8130b6ff
 def _agree(picture, first):
     "Does decord see the same first picture as PyAV? If not, it took another stream or turned it differently."
     return picture.shape == first.shape and np.abs(picture.astype(int) - first).mean() <= 1
 
-# %% ../nbs/00_video.ipynb #629a4930
+# %% ../nbs/00_video.ipynb #03ebe3a1
 def _read_by_decord(decord, index, ranks, first):
     "Yield (rank, picture) for the distinct ranks, from a reader that is gone when this ends."
     reader = decord.VideoReader(os.path.abspath(index.path), ctx=decord.cpu(0), fault_tol=1e-9)
@@ -501,10 +511,10 @@ def _read_by_decord(decord, index, ranks, first):
         if rank == 0 and not _agree(picture, first): raise _Unfit("it sees another picture")
         if rank in ranks: yield rank, picture
 
-# %% ../nbs/00_video.ipynb #4d0f387a
+# %% ../nbs/00_video.ipynb #4667ef3f
 def _by_decord(index, ranks, always=False):
     "Yield (rank, picture) for the distinct ranks by decord; `_Unfit`, at the latest at the end, if it is not to be believed."
-    _check_decord(index, ranks, always)
+    _check_decord(index, always)
     first, reason = next(_grab(index, [0]))[1], None
     try: import decord
     except Exception as e: raise _Unfit(_reason(e)) from None
@@ -514,7 +524,7 @@ def _by_decord(index, ranks, always=False):
         except Exception: reason = "it fails to decode it"
     if heard or reason: raise _Unfit(reason or "the file is damaged")
 
-# %% ../nbs/00_video.ipynb #80d0ce0f
+# %% ../nbs/00_video.ipynb #a5d66388
 def _fallout(index, stamp):
     "Timestamps of the frames that a damaged one can spoil: all decoded after it, up to the next keyframe."
     at = np.flatnonzero(index.order == stamp)
@@ -527,13 +537,7 @@ def _fallout(index, stamp):
         lost.add(s)
     return lost
 
-# %% ../nbs/00_video.ipynb #925cfa52
-def _next_packet(packets):
-    "The next packet, or None where the file ends or breaks off."
-    try: return next(packets, None)
-    except (av.FFmpegError, OSError): return None
-
-# %% ../nbs/00_video.ipynb #df5ae235
+# %% ../nbs/00_video.ipynb #6d3738d7
 def _try_decode(packet):
     "The frames of a packet, and the timestamps of what is damaged."
     try: frames, hurt = packet.decode(), packet.is_corrupt
@@ -543,10 +547,9 @@ def _try_decode(packet):
 def _tried(path):
     "The same for every packet of a file, in turn."
     with _opened(path, threads="NONE") as (container, stream):
-        packets = container.demux(stream)
-        while packet := _next_packet(packets): yield _try_decode(packet)
+        for packet in filter(None, _walk(container, stream)): yield _try_decode(packet)
 
-# %% ../nbs/00_video.ipynb #482cf896
+# %% ../nbs/00_video.ipynb #2a81e601
 def _intact(index, lost):
     "Every frame that is not damaged, in order; the set `lost` gathers the timestamps of those that are."
     good = False
@@ -557,16 +560,16 @@ def _intact(index, lost):
                 good = True
                 yield frame
 
-# %% ../nbs/00_video.ipynb #7d82854b
+# %% ../nbs/00_video.ipynb #206fb91e
 def _describe(index, good, lost):
     "What is missing, in words: how many frames, which part, and what the index knew already."
     gone = len(index.times) - good
     times = (np.array(sorted(lost), float) - index.stamps[0]) * index.tick
-    where = f" (between {max(times[0], 0):.2f} s and {times[-1]:.2f} s)" if len(times) else ""
+    where = "" if not len(times) else f" (at {times[0]:.2f} s)" if len(times) == 1 else f" (between {max(times[0], 0):.2f} s and {times[-1]:.2f} s)"
     damaged = f"{gone} of {len(index.times)} frames{where} cannot be decoded and are left out" if gone > 0 else ""
-    return "; ".join(filter(None, [damaged, index.damage]))
+    return "; ".join(filter(None, [damaged, index.damage])) or "the file breaks off" * index.broken
 
-# %% ../nbs/00_video.ipynb #42706e4d
+# %% ../nbs/00_video.ipynb #c8a93b2a
 def _good_and_lost(index):
     "Timestamps of the intact frames, sorted, and the set of the others; decodes all of a file, and keeps nothing."
     lost = set()
@@ -575,7 +578,7 @@ def _good_and_lost(index):
     if not len(stamps): raise VideoError(f"{index.path}: none of its {len(index.times)} frames can be decoded")
     return stamps, set(index.stamps.tolist()) - set(stamps.tolist()) if index.by_stamp else lost - {None}
 
-# %% ../nbs/00_video.ipynb #c19f7d8a
+# %% ../nbs/00_video.ipynb #08bfc10b
 def _survey(index):
     "The index of the intact frames of a damaged file."
     stamps, lost = _good_and_lost(index)
@@ -585,14 +588,15 @@ def _survey(index):
     return replace(index, stamps=stamps, times=times, duration=float(after[0]) if len(after) else index.duration,
                    damage=_describe(index, len(stamps), lost))
 
-# %% ../nbs/00_video.ipynb #2414a5b1
+# %% ../nbs/00_video.ipynb #7c0b5631
 def _grab_intact(index, ranks):
     "Yield (rank, picture) for the distinct ranks of a surveyed index."
     wanted, good = set(np.unique(ranks).tolist()), set(index.stamps.tolist())
     frames = (f for f in _intact(index, set()) if f.pts is None or f.pts in good)
-    yield from _pictured((k, f) for k, f in enumerate(itertools.islice(frames, int(max(ranks)) + 1)) if k in wanted)
+    with _explained(index.path):
+        yield from _pictured((k, f) for k, f in enumerate(itertools.islice(frames, int(max(ranks)) + 1)) if k in wanted)
 
-# %% ../nbs/00_video.ipynb #b2054542
+# %% ../nbs/00_video.ipynb #141a2c85
 def _stack(pictures, ranks, path):
     "(rank, picture) pairs as one array (T, H, W, 3) in the order of `ranks`, each as often as it is asked for."
     out, missing = None, set(ranks.tolist())
@@ -604,7 +608,7 @@ def _stack(pictures, ranks, path):
     if missing: raise VideoError(f"{path}: {len(missing)} of the frames could not be read again")
     return out
 
-# %% ../nbs/00_video.ipynb #35e565d7
+# %% ../nbs/00_video.ipynb #bdad843d
 def _by_backend(index, ranks, backend):
     "The pictures of `ranks`: by decord unless that is unfit or unwanted, then by PyAV."
     if backend != "pyav":
@@ -613,7 +617,7 @@ def _by_backend(index, ranks, backend):
             if backend == "decord": raise VideoError(f"{index.path}: decord is not fit to read this file ({e}); leave the choice to backend='auto'") from None
     return _stack(_grab(index, ranks), ranks, index.path)
 
-# %% ../nbs/00_video.ipynb #3e6098ab
+# %% ../nbs/00_video.ipynb #a92e6485
 def _read(index, choose, backend):
     "(index, ranks, frames) of what is chosen; of a damaged file, of its intact frames."
     try:
@@ -625,7 +629,7 @@ def _read(index, choose, backend):
         ranks = choose(index)
         return index, ranks, _stack(_grab_intact(index, ranks), ranks, index.path)
 
-# %% ../nbs/00_video.ipynb #32bc32e6
+# %% ../nbs/00_video.ipynb #2c10efc2
 def read_video(path:str|Path, # any video file
                num_frames:int|None=8, # how many frames; None: all
                fps:float|None=None, # or how many a second; overrules `num_frames`
@@ -642,14 +646,14 @@ def read_video(path:str|Path, # any video file
     if index.damage: warnings.warn(f"{path}: {index.damage}", stacklevel=2)
     return Video(frames, index.times[ranks], index.fps, index.duration, str(path))
 
-# %% ../nbs/00_video.ipynb #82b8a73e
+# %% ../nbs/00_video.ipynb #29e6787f
 def _pictures_left(index, choose, done):
     "Yield (index, rank, picture) of the chosen frames of a surveyed index, after second `done`."
     warnings.warn(f"{index.path}: {index.damage}", stacklevel=4)
     for rank, picture in _grab_intact(index, choose(index)):
         if index.times[rank] > done + _ROUNDING: yield index, rank, picture
 
-# %% ../nbs/00_video.ipynb #4250b19d
+# %% ../nbs/00_video.ipynb #7bd90c46
 def _pictures(index, choose):
     "Yield (index, rank, picture) of the chosen frames, going over to the intact ones as soon as damage shows."
     done = -1.0
@@ -660,7 +664,7 @@ def _pictures(index, choose):
             done = index.times[rank]
     except _Damaged: yield from _pictures_left(_survey(index), choose, done)
 
-# %% ../nbs/00_video.ipynb #267d2599
+# %% ../nbs/00_video.ipynb #fc6f28b3
 def _blocks(pictures, block):
     "Gather pictures into videos of `block` frames; the last may be shorter."
     while part := list(itertools.islice(pictures, block)):
@@ -668,7 +672,7 @@ def _blocks(pictures, block):
         yield Video(np.stack([p for *_, p in part]), np.array([i.times[r] for i, r, _ in part]),
                     index.fps, index.duration, index.path)
 
-# %% ../nbs/00_video.ipynb #2564f74e
+# %% ../nbs/00_video.ipynb #8d95a95d
 def iter_video(path:str|Path, # any video file
                fps:float|None=None, # frames a second; None: all there are
                start:float=0, # seconds
