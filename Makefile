@@ -5,7 +5,7 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 READY   := .venv/.installed
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); if [ "$$n" -gt 4 ]; then echo 4; else echo "$$n"; fi)
-CLIP    ?= data_samples/00_flying_a_kite.mp4
+CLIP    ?= data_samples/09_walking_a_dog.mp4
 NB      ?=
 FLAGS   ?=
 MARKS    = $(shell echo $(FLAGS) | sed 's/  */ or /g')
