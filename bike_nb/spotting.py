@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['token_saliency', 'mean_pooling', 'saliency', 'concept_spotting']
 
-# %% ../nbs/03_spotting.ipynb #7efa6918
+# %% ../nbs/03_spotting.ipynb #bee40414
 from functools import reduce
 
 import torch
 from torch.nn.functional import normalize
 
-# %% ../nbs/03_spotting.ipynb #73b0e442
+# %% ../nbs/03_spotting.ipynb #ef76049b
 def _check_tensor(name:str, x, dims:str):
     "Raise one clear sentence unless `x` is a floating-point tensor with the dimensions `dims`, like 'B,T,D'."
     if not isinstance(x, torch.Tensor): raise ValueError(f"`{name}` must be a torch tensor of shape ({dims}), not a {type(x).__name__}.")
@@ -21,7 +21,7 @@ def _check_tensor(name:str, x, dims:str):
     if 0 in got: raise ValueError(f"`{name}` is empty: its shape ({dims}) is {got}.")
     if not x.is_floating_point(): raise ValueError(f"`{name}` must hold floating-point embeddings, not {x.dtype}.")
 
-# %% ../nbs/03_spotting.ipynb #62c58627
+# %% ../nbs/03_spotting.ipynb #5d06a06d
 def _check_fit(**tensors):
     "Raise one clear sentence unless all `tensors` have the same width D and lie on the same device."
     (first, x), *others = tensors.items()
@@ -30,26 +30,26 @@ def _check_fit(**tensors):
             raise ValueError(f"`{first}` are {x.shape[-1]} wide and `{name}` {y.shape[-1]}: take both from the same encoder.")
         if x.device != y.device: raise ValueError(f"`{first}` are on {x.device} and `{name}` on {y.device}: move them to one device.")
 
-# %% ../nbs/03_spotting.ipynb #2921b9db
+# %% ../nbs/03_spotting.ipynb #f0763947
 def _check_temperature(temperature):
     "Raise one clear sentence unless `temperature` is a number above zero."
     try: positive = float(temperature) > 0
     except (TypeError, ValueError): positive = False
     if not positive: raise ValueError(f"`temperature` must be a number above 0 (the paper uses 0.01), not {temperature!r}.")
 
-# %% ../nbs/03_spotting.ipynb #83c7805f
+# %% ../nbs/03_spotting.ipynb #516fab4c
 def _dtypes(*tensors):
     "The type of sums and results, and the type of the big products."
     common = reduce(torch.promote_types, (x.dtype for x in tensors))
     work = torch.promote_types(common, torch.float32)
     return work, common if common == torch.bfloat16 else work
 
-# %% ../nbs/03_spotting.ipynb #6162fd0a
+# %% ../nbs/03_spotting.ipynb #982d6cb4
 def _exact(x):
     "Switch autocast off: what is rounded to half precision is decided here, not by the surroundings."
     return torch.autocast(x.device.type, enabled=False)
 
-# %% ../nbs/03_spotting.ipynb #cb1ee304
+# %% ../nbs/03_spotting.ipynb #b53f1555
 def token_saliency(
     tokens:torch.Tensor, # token embeddings (A,L,D), raw
     frames:torch.Tensor, # frame embeddings (B,T,D), raw
@@ -63,7 +63,7 @@ def token_saliency(
         w, f = normalize(tokens.to(work), dim=-1), normalize(frames.to(work), dim=-1)
         return (torch.einsum("ajd,btd->abjt", w, f) / float(temperature)).softmax(-1)
 
-# %% ../nbs/03_spotting.ipynb #11146850
+# %% ../nbs/03_spotting.ipynb #70f2613c
 def mean_pooling(
     frames:torch.Tensor, # frame embeddings (B,T,D), raw
     classes:torch.Tensor, # class embeddings (A,D), raw
@@ -75,7 +75,7 @@ def mean_pooling(
     with _exact(frames):
         return normalize(frames.to(work).mean(1), dim=-1) @ normalize(classes.to(work), dim=-1).t()
 
-# %% ../nbs/03_spotting.ipynb #b0b278a2
+# %% ../nbs/03_spotting.ipynb #ae9a3442
 def _check_mask(mask, tokens):
     "Raise one clear sentence unless `mask` is a bool (A,L) that leaves every class at least one token."
     if mask is None: return
@@ -89,7 +89,7 @@ def _check_mask(mask, tokens):
     shown = ", ".join(map(str, empty[:5])) + " …" * (len(empty) > 5)
     if empty: raise ValueError(f"`mask` leaves no token to class {shown}: each needs at least one.")
 
-# %% ../nbs/03_spotting.ipynb #3014ae72
+# %% ../nbs/03_spotting.ipynb #5ffad49a
 def _select(mask, tokens):
     "Positions (A,K) of each class's voters, None for all of them, and which of them count (A,K)."
     if mask is None: return None, tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
@@ -98,17 +98,17 @@ def _select(mask, tokens):
     keep = torch.arange(index.shape[1], device=mask.device) < count
     return torch.where(keep, index, index[:, :1]), keep
 
-# %% ../nbs/03_spotting.ipynb #ec97352c
+# %% ../nbs/03_spotting.ipynb #4d7934e0
 def _take(tokens, index, part):
     "The voters (a,K,D) of some classes; without an index, all of their tokens."
     return tokens[part] if index is None else tokens[part].take_along_dim(index[part, :, None], 1)
 
-# %% ../nbs/03_spotting.ipynb #b4e958a4
+# %% ../nbs/03_spotting.ipynb #335d974d
 def _blocks(frames, videos, dtype):
     "Frames of a few `videos` at a time as columns (D,T-1,videos), each relative to the first frame of its video."
     return [(x[:, 1:] - x[:, :1]).permute(2, 1, 0).to(dtype).contiguous() for x in frames.split(videos)]
 
-# %% ../nbs/03_spotting.ipynb #95f72e1e
+# %% ../nbs/03_spotting.ipynb #25df5a6b
 def _rows(tokens, temperature, buffer):
     "Tokens (a,K,D) as normalized rows (a·K,D) divided by the temperature, in `buffer`, and the factor (a·K,1) that did both."
     rows = buffer[:tokens.shape[0] * tokens.shape[1]]
@@ -116,7 +116,7 @@ def _rows(tokens, temperature, buffer):
     scale = 1 / (rows.norm(dim=-1, keepdim=True).clamp_min(1e-12) * temperature)
     return rows.mul_(scale), scale
 
-# %% ../nbs/03_spotting.ipynb #d0d77581
+# %% ../nbs/03_spotting.ipynb #a8ec07b0
 def _attention(rows, block, buffer):
     "Softmax over time of `rows` times the frames in `block`, (rows,T,videos), in place in `buffer`."
     width, frames, videos = block.shape
@@ -126,30 +126,30 @@ def _attention(rows, block, buffer):
     p = p.view(len(rows), frames + 1, videos)
     return torch.softmax(p, 1, out=p)
 
-# %% ../nbs/03_spotting.ipynb #6b023ee1
-def _plan(K, B, T, D, device):
+# %% ../nbs/03_spotting.ipynb #48162eed
+def _plan(K, B, T, D, dtype, device):
     "How many classes and how many videos make one piece, for K voters a class, B videos, T frames, width D."
     budget = 2**20 if device.type == "cpu" else 2**23
-    videos = max(1, min(B, max(32, 1024 // T), budget // (K * T)))
+    videos = max(1, min(B, max(64 // dtype.itemsize, 512 // T), budget // (K * T)))
     return max(1, budget // (K * max(2 * D, T * videos))), videos
 
-# %% ../nbs/03_spotting.ipynb #c04f14e7
+# %% ../nbs/03_spotting.ipynb #83f668f9
 def _buffers(rows, columns, D, work, dtype, device):
     "Memory that all pieces share: rows (rows,D) to normalize in, the same in the product's type, and attentions."
     exact = torch.empty(rows, D, dtype=work, device=device)
     low = exact if dtype == work else torch.empty(rows, D, dtype=dtype, device=device)
     return exact, low, torch.empty(rows * columns, dtype=dtype, device=device)
 
-# %% ../nbs/03_spotting.ipynb #4d037de5
+# %% ../nbs/03_spotting.ipynb #7af6780a
 def _lower(rows, buffer):
     "Rows in the type of `buffer`, copied there only if the type differs."
     return rows if rows.dtype == buffer.dtype else buffer[:len(rows)].copy_(rows)
 
-# %% ../nbs/03_spotting.ipynb #946a18a6
+# %% ../nbs/03_spotting.ipynb #7d107812
 def _forward(tokens, frames, index, keep, temperature, dtype):
     "Saliency (A,B,T) of normalized frames, piece by piece."
     (A, K), (B, T, D) = keep.shape, frames.shape
-    a, b = _plan(K, B, T, D, frames.device)
+    a, b = _plan(K, B, T, D, dtype, frames.device)
     exact, low, attentions = _buffers(min(a, A) * K, b * T, D, frames.dtype, dtype, frames.device)
     out, blocks, votes = frames.new_empty(A, B, T), _blocks(frames, b, dtype), keep.to(dtype)[:, None]
     for part in map(slice, range(0, A, a), range(a, A + a, a)):
@@ -159,23 +159,23 @@ def _forward(tokens, frames, index, keep, temperature, dtype):
             out[part, i * b:(i + 1) * b] = (votes[part] @ p).view(len(p), T, -1).transpose(1, 2)
     return out.div_(out.sum(-1, keepdim=True))
 
-# %% ../nbs/03_spotting.ipynb #080e648a
+# %% ../nbs/03_spotting.ipynb #57d1f53f
 def _softmax_grad(p, grad, buffer):
     "Gradient (a,K,T,b) of the loss by the logits of attention `p` (a,K,T,b), from its gradient by the saliency (a,T,b)."
     e = torch.mul(p, grad[:, None], out=buffer[:p.numel()].view(p.shape))
     return e.addcmul_(p, e.sum(2, keepdim=True), value=-1)
 
-# %% ../nbs/03_spotting.ipynb #882e9bd1
+# %% ../nbs/03_spotting.ipynb #563f4aa8
 def _add_product(total, x, y):
     "`total` += x @ y; in half precision only the product is rounded, never the sum."
     return total.addmm_(x, y) if x.dtype == total.dtype else total.add_(x @ y)
 
-# %% ../nbs/03_spotting.ipynb #6aab7047
+# %% ../nbs/03_spotting.ipynb #79c85cc5
 def _frame_grads(dblocks):
     "Gradient (B,T,D) by the frames, from the gradients by their differences from the first frame."
     return torch.cat([torch.cat([-x.sum(1, keepdim=True), x], 1).permute(2, 1, 0) for x in dblocks])
 
-# %% ../nbs/03_spotting.ipynb #2a9228c0
+# %% ../nbs/03_spotting.ipynb #ddd6162b
 def _piece_grads(rows, low, keep, grad, blocks, dblocks, drows, attentions, logits):
     "Add one group of classes to the gradients of the frames (`dblocks`) and of its tokens (`drows`), where they are wanted."
     kept, first = (rows * keep.reshape(-1, 1)).to(low.dtype), 0
@@ -188,13 +188,13 @@ def _piece_grads(rows, low, keep, grad, blocks, dblocks, drows, attentions, logi
         if dblocks is not None: _add_product(dblocks[i].view(len(block), -1), kept.t(), e)
         if drows is not None: _add_product(drows, e, block.view(len(block), -1).t())
 
-# %% ../nbs/03_spotting.ipynb #ce77dae8
+# %% ../nbs/03_spotting.ipynb #82014e9d
 def _token_grads(drows, rows, scale, temperature, keep):
     "Gradient (a,K,D) by the raw tokens, from the gradient by their normalized, counted rows."
     unit, drows = rows * temperature, drows * keep.reshape(-1, 1)
     return ((drows - unit * (unit * drows).sum(-1, keepdim=True)) * scale).view(*keep.shape, -1)
 
-# %% ../nbs/03_spotting.ipynb #45e6eabf
+# %% ../nbs/03_spotting.ipynb #61306a50
 def _put(target, grads, index, keep, part):
     "Write the gradients (a,K,D) of the voters that count to their places in `target` (a,L,D), for some classes."
     if index is None: return target.copy_(grads)
@@ -202,11 +202,11 @@ def _put(target, grads, index, keep, part):
     which = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
     target[which[keep], index[keep]] = grads[keep].to(target.dtype)
 
-# %% ../nbs/03_spotting.ipynb #3a0d2d5d
+# %% ../nbs/03_spotting.ipynb #e0e6e4be
 def _backward(grad, tokens, frames, index, keep, temperature, dtype, for_tokens, for_frames):
     "Gradients by the raw tokens (A,L,D) and the normalized frames (B,T,D), None where not asked for; recomputed piece by piece."
     (A, K), (B, T, D) = keep.shape, frames.shape
-    a, b = _plan(K, B, T, D, frames.device)
+    a, b = _plan(K, B, T, D, dtype, frames.device)
     exact, low, attentions = _buffers(min(a, A) * K, b * T, D, frames.dtype, dtype, frames.device)
     blocks, logits = _blocks(frames, b, dtype), torch.empty_like(attentions, dtype=frames.dtype)
     dtokens = torch.zeros_like(tokens) if for_tokens else None
@@ -218,7 +218,7 @@ def _backward(grad, tokens, frames, index, keep, temperature, dtype, for_tokens,
         if for_tokens: _put(dtokens[part], _token_grads(drows, rows, scale, temperature, keep[part]), index, keep, part)
     return dtokens, _frame_grads(dblocks) if for_frames else None
 
-# %% ../nbs/03_spotting.ipynb #e3b6b3b4
+# %% ../nbs/03_spotting.ipynb #f18639be
 class _Saliency(torch.autograd.Function):
     "Saliency (A,B,T) of raw tokens and normalized frames that keeps nothing but its inputs for the backward pass."
     @staticmethod
@@ -231,7 +231,7 @@ class _Saliency(torch.autograd.Function):
     def backward(ctx, grad):
         with _exact(grad): return *_backward(grad, *ctx.saved_tensors, *ctx.how, *ctx.needs_input_grad[:2]), None, None, None, None
 
-# %% ../nbs/03_spotting.ipynb #20bc5be0
+# %% ../nbs/03_spotting.ipynb #8b71dc52
 def saliency(
     tokens:torch.Tensor, # token embeddings (A,L,D), raw
     frames:torch.Tensor, # frame embeddings (B,T,D), raw
@@ -245,13 +245,13 @@ def saliency(
     with _exact(frames): unit = normalize(frames.to(work), dim=-1)
     return _Saliency.apply(tokens, unit, *_select(mask, tokens), float(temperature), product)
 
-# %% ../nbs/03_spotting.ipynb #882f7605
+# %% ../nbs/03_spotting.ipynb #78dbd939
 def _spot(tokens, f, c, mask, temperature, product):
     "Spotting logits (B,a) of some classes; frames `f` and classes `c` are normalized."
     S = _Saliency.apply(tokens, f, *_select(mask, tokens), temperature, product)
     with _exact(f): return (S * (c @ f.flatten(0, 1).t()).view(S.shape)).sum(-1).t()
 
-# %% ../nbs/03_spotting.ipynb #80a2178c
+# %% ../nbs/03_spotting.ipynb #dda1f22e
 def concept_spotting(
     frames:torch.Tensor, # frame embeddings (B,T,D), raw
     tokens:torch.Tensor, # token embeddings (A,L,D), raw
