@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['token_saliency', 'mean_pooling', 'saliency', 'concept_spotting']
 
-# %% ../nbs/03_spotting.ipynb #bee40414
+# %% ../nbs/03_spotting.ipynb #0cfd00a0
 from functools import reduce
 
 import torch
 from torch.nn.functional import normalize
 
-# %% ../nbs/03_spotting.ipynb #ef76049b
+# %% ../nbs/03_spotting.ipynb #153927c5
 def _check_tensor(name:str, x, dims:str):
     "Raise one clear sentence unless `x` is a floating-point tensor with the dimensions `dims`, like 'B,T,D'."
     if not isinstance(x, torch.Tensor): raise ValueError(f"`{name}` must be a torch tensor of shape ({dims}), not a {type(x).__name__}.")
@@ -21,7 +21,7 @@ def _check_tensor(name:str, x, dims:str):
     if 0 in got: raise ValueError(f"`{name}` is empty: its shape ({dims}) is {got}.")
     if not x.is_floating_point(): raise ValueError(f"`{name}` must hold floating-point embeddings, not {x.dtype}.")
 
-# %% ../nbs/03_spotting.ipynb #5d06a06d
+# %% ../nbs/03_spotting.ipynb #1bdcda62
 def _check_fit(**tensors):
     "Raise one clear sentence unless all `tensors` have the same width D and lie on the same device."
     (first, x), *others = tensors.items()
@@ -30,26 +30,26 @@ def _check_fit(**tensors):
             raise ValueError(f"`{first}` are {x.shape[-1]} wide and `{name}` {y.shape[-1]}: take both from the same encoder.")
         if x.device != y.device: raise ValueError(f"`{first}` are on {x.device} and `{name}` on {y.device}: move them to one device.")
 
-# %% ../nbs/03_spotting.ipynb #f0763947
+# %% ../nbs/03_spotting.ipynb #970f1536
 def _check_temperature(temperature):
     "Raise one clear sentence unless `temperature` is a number above zero."
     try: positive = float(temperature) > 0
     except (TypeError, ValueError): positive = False
     if not positive: raise ValueError(f"`temperature` must be a number above 0 (the paper uses 0.01), not {temperature!r}.")
 
-# %% ../nbs/03_spotting.ipynb #516fab4c
+# %% ../nbs/03_spotting.ipynb #e7a8384a
 def _dtypes(*tensors):
     "The type of sums and results, and the type of the big products."
     common = reduce(torch.promote_types, (x.dtype for x in tensors))
     work = torch.promote_types(common, torch.float32)
     return work, common if common == torch.bfloat16 else work
 
-# %% ../nbs/03_spotting.ipynb #982d6cb4
+# %% ../nbs/03_spotting.ipynb #1a92ba3c
 def _exact(x):
     "Switch autocast off: what is rounded to half precision is decided here, not by the surroundings."
     return torch.autocast(x.device.type, enabled=False)
 
-# %% ../nbs/03_spotting.ipynb #b53f1555
+# %% ../nbs/03_spotting.ipynb #c836a830
 def token_saliency(
     tokens:torch.Tensor, # token embeddings (A,L,D), raw
     frames:torch.Tensor, # frame embeddings (B,T,D), raw
@@ -63,7 +63,7 @@ def token_saliency(
         w, f = normalize(tokens.to(work), dim=-1), normalize(frames.to(work), dim=-1)
         return (torch.einsum("ajd,btd->abjt", w, f) / float(temperature)).softmax(-1)
 
-# %% ../nbs/03_spotting.ipynb #70f2613c
+# %% ../nbs/03_spotting.ipynb #7831cc63
 def mean_pooling(
     frames:torch.Tensor, # frame embeddings (B,T,D), raw
     classes:torch.Tensor, # class embeddings (A,D), raw
@@ -75,7 +75,7 @@ def mean_pooling(
     with _exact(frames):
         return normalize(frames.to(work).mean(1), dim=-1) @ normalize(classes.to(work), dim=-1).t()
 
-# %% ../nbs/03_spotting.ipynb #ae9a3442
+# %% ../nbs/03_spotting.ipynb #79608874
 def _check_mask(mask, tokens):
     "Raise one clear sentence unless `mask` is a bool (A,L) that leaves every class at least one token."
     if mask is None: return
@@ -89,7 +89,7 @@ def _check_mask(mask, tokens):
     shown = ", ".join(map(str, empty[:5])) + " …" * (len(empty) > 5)
     if empty: raise ValueError(f"`mask` leaves no token to class {shown}: each needs at least one.")
 
-# %% ../nbs/03_spotting.ipynb #5ffad49a
+# %% ../nbs/03_spotting.ipynb #9202df54
 def _select(mask, tokens):
     "Positions (A,K) of each class's voters, None for all of them, and which of them count (A,K)."
     if mask is None: return None, tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
@@ -98,17 +98,17 @@ def _select(mask, tokens):
     keep = torch.arange(index.shape[1], device=mask.device) < count
     return torch.where(keep, index, index[:, :1]), keep
 
-# %% ../nbs/03_spotting.ipynb #4d7934e0
+# %% ../nbs/03_spotting.ipynb #3f7f6a2a
 def _take(tokens, index, part):
     "The voters (a,K,D) of some classes; without an index, all of their tokens."
     return tokens[part] if index is None else tokens[part].take_along_dim(index[part, :, None], 1)
 
-# %% ../nbs/03_spotting.ipynb #335d974d
+# %% ../nbs/03_spotting.ipynb #0b7adc66
 def _blocks(frames, videos, dtype):
     "Frames of a few `videos` at a time as columns (D,T-1,videos), each relative to the first frame of its video."
     return [(x[:, 1:] - x[:, :1]).permute(2, 1, 0).to(dtype).contiguous() for x in frames.split(videos)]
 
-# %% ../nbs/03_spotting.ipynb #25df5a6b
+# %% ../nbs/03_spotting.ipynb #d6089666
 def _rows(tokens, temperature, buffer):
     "Tokens (a,K,D) as normalized rows (a·K,D) divided by the temperature, in `buffer`, and the factor (a·K,1) that did both."
     rows = buffer[:tokens.shape[0] * tokens.shape[1]]
@@ -116,7 +116,7 @@ def _rows(tokens, temperature, buffer):
     scale = 1 / (rows.norm(dim=-1, keepdim=True).clamp_min(1e-12) * temperature)
     return rows.mul_(scale), scale
 
-# %% ../nbs/03_spotting.ipynb #a8ec07b0
+# %% ../nbs/03_spotting.ipynb #b9a1e8b6
 def _attention(rows, block, buffer):
     "Softmax over time of `rows` times the frames in `block`, (rows,T,videos), in place in `buffer`."
     width, frames, videos = block.shape
@@ -126,26 +126,26 @@ def _attention(rows, block, buffer):
     p = p.view(len(rows), frames + 1, videos)
     return torch.softmax(p, 1, out=p)
 
-# %% ../nbs/03_spotting.ipynb #48162eed
+# %% ../nbs/03_spotting.ipynb #eff61072
 def _plan(K, B, T, D, dtype, device):
     "How many classes and how many videos make one piece, for K voters a class, B videos, T frames, width D."
     budget = 2**20 if device.type == "cpu" else 2**23
     videos = max(1, min(B, max(64 // dtype.itemsize, 512 // T), budget // (K * T)))
     return max(1, budget // (K * max(2 * D, T * videos))), videos
 
-# %% ../nbs/03_spotting.ipynb #83f668f9
+# %% ../nbs/03_spotting.ipynb #bdda4360
 def _buffers(rows, columns, D, work, dtype, device):
     "Memory that all pieces share: rows (rows,D) to normalize in, the same in the product's type, and attentions."
     exact = torch.empty(rows, D, dtype=work, device=device)
     low = exact if dtype == work else torch.empty(rows, D, dtype=dtype, device=device)
     return exact, low, torch.empty(rows * columns, dtype=dtype, device=device)
 
-# %% ../nbs/03_spotting.ipynb #7af6780a
+# %% ../nbs/03_spotting.ipynb #c3db8033
 def _lower(rows, buffer):
     "Rows in the type of `buffer`, copied there only if the type differs."
     return rows if rows.dtype == buffer.dtype else buffer[:len(rows)].copy_(rows)
 
-# %% ../nbs/03_spotting.ipynb #7d107812
+# %% ../nbs/03_spotting.ipynb #c5a21c74
 def _forward(tokens, frames, index, keep, temperature, dtype):
     "Saliency (A,B,T) of normalized frames, piece by piece."
     (A, K), (B, T, D) = keep.shape, frames.shape
@@ -159,23 +159,23 @@ def _forward(tokens, frames, index, keep, temperature, dtype):
             out[part, i * b:(i + 1) * b] = (votes[part] @ p).view(len(p), T, -1).transpose(1, 2)
     return out.div_(out.sum(-1, keepdim=True))
 
-# %% ../nbs/03_spotting.ipynb #57d1f53f
+# %% ../nbs/03_spotting.ipynb #d60a24e7
 def _softmax_grad(p, grad, buffer):
     "Gradient (a,K,T,b) of the loss by the logits of attention `p` (a,K,T,b), from its gradient by the saliency (a,T,b)."
     e = torch.mul(p, grad[:, None], out=buffer[:p.numel()].view(p.shape))
     return e.addcmul_(p, e.sum(2, keepdim=True), value=-1)
 
-# %% ../nbs/03_spotting.ipynb #563f4aa8
+# %% ../nbs/03_spotting.ipynb #8b9bf6a1
 def _add_product(total, x, y):
     "`total` += x @ y; in half precision only the product is rounded, never the sum."
     return total.addmm_(x, y) if x.dtype == total.dtype else total.add_(x @ y)
 
-# %% ../nbs/03_spotting.ipynb #79c85cc5
+# %% ../nbs/03_spotting.ipynb #8e99ea18
 def _frame_grads(dblocks):
     "Gradient (B,T,D) by the frames, from the gradients by their differences from the first frame."
     return torch.cat([torch.cat([-x.sum(1, keepdim=True), x], 1).permute(2, 1, 0) for x in dblocks])
 
-# %% ../nbs/03_spotting.ipynb #ddd6162b
+# %% ../nbs/03_spotting.ipynb #d1857914
 def _piece_grads(rows, low, keep, grad, blocks, dblocks, drows, attentions, logits):
     "Add one group of classes to the gradients of the frames (`dblocks`) and of its tokens (`drows`), where they are wanted."
     kept, first = (rows * keep.reshape(-1, 1)).to(low.dtype), 0
@@ -188,13 +188,13 @@ def _piece_grads(rows, low, keep, grad, blocks, dblocks, drows, attentions, logi
         if dblocks is not None: _add_product(dblocks[i].view(len(block), -1), kept.t(), e)
         if drows is not None: _add_product(drows, e, block.view(len(block), -1).t())
 
-# %% ../nbs/03_spotting.ipynb #82014e9d
+# %% ../nbs/03_spotting.ipynb #412e0201
 def _token_grads(drows, rows, scale, temperature, keep):
     "Gradient (a,K,D) by the raw tokens, from the gradient by their normalized, counted rows."
     unit, drows = rows * temperature, drows * keep.reshape(-1, 1)
     return ((drows - unit * (unit * drows).sum(-1, keepdim=True)) * scale).view(*keep.shape, -1)
 
-# %% ../nbs/03_spotting.ipynb #61306a50
+# %% ../nbs/03_spotting.ipynb #cd1fe4ef
 def _put(target, grads, index, keep, part):
     "Write the gradients (a,K,D) of the voters that count to their places in `target` (a,L,D), for some classes."
     if index is None: return target.copy_(grads)
@@ -202,7 +202,7 @@ def _put(target, grads, index, keep, part):
     which = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
     target[which[keep], index[keep]] = grads[keep].to(target.dtype)
 
-# %% ../nbs/03_spotting.ipynb #e0e6e4be
+# %% ../nbs/03_spotting.ipynb #93a0b395
 def _backward(grad, tokens, frames, index, keep, temperature, dtype, for_tokens, for_frames):
     "Gradients by the raw tokens (A,L,D) and the normalized frames (B,T,D), None where not asked for; recomputed piece by piece."
     (A, K), (B, T, D) = keep.shape, frames.shape
@@ -218,7 +218,7 @@ def _backward(grad, tokens, frames, index, keep, temperature, dtype, for_tokens,
         if for_tokens: _put(dtokens[part], _token_grads(drows, rows, scale, temperature, keep[part]), index, keep, part)
     return dtokens, _frame_grads(dblocks) if for_frames else None
 
-# %% ../nbs/03_spotting.ipynb #f18639be
+# %% ../nbs/03_spotting.ipynb #3ad38ebf
 class _Saliency(torch.autograd.Function):
     "Saliency (A,B,T) of raw tokens and normalized frames that keeps nothing but its inputs for the backward pass."
     @staticmethod
@@ -231,7 +231,7 @@ class _Saliency(torch.autograd.Function):
     def backward(ctx, grad):
         with _exact(grad): return *_backward(grad, *ctx.saved_tensors, *ctx.how, *ctx.needs_input_grad[:2]), None, None, None, None
 
-# %% ../nbs/03_spotting.ipynb #8b71dc52
+# %% ../nbs/03_spotting.ipynb #134c92f0
 def saliency(
     tokens:torch.Tensor, # token embeddings (A,L,D), raw
     frames:torch.Tensor, # frame embeddings (B,T,D), raw
@@ -245,13 +245,13 @@ def saliency(
     with _exact(frames): unit = normalize(frames.to(work), dim=-1)
     return _Saliency.apply(tokens, unit, *_select(mask, tokens), float(temperature), product)
 
-# %% ../nbs/03_spotting.ipynb #78dbd939
+# %% ../nbs/03_spotting.ipynb #0099f0b3
 def _spot(tokens, f, c, mask, temperature, product):
     "Spotting logits (B,a) of some classes; frames `f` and classes `c` are normalized."
     S = _Saliency.apply(tokens, f, *_select(mask, tokens), temperature, product)
     with _exact(f): return (S * (c @ f.flatten(0, 1).t()).view(S.shape)).sum(-1).t()
 
-# %% ../nbs/03_spotting.ipynb #dda1f22e
+# %% ../nbs/03_spotting.ipynb #a50c2f31
 def concept_spotting(
     frames:torch.Tensor, # frame embeddings (B,T,D), raw
     tokens:torch.Tensor, # token embeddings (A,L,D), raw
