@@ -5,7 +5,9 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 READY   := .venv/.installed
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); if [ "$$n" -gt 4 ]; then echo 4; else echo "$$n"; fi)
-CLIP    ?= data_samples/09_walking_a_dog.mp4
+KITE    := data_samples/00_flying_a_kite.mp4
+CLIP    ?= $(KITE)
+CONCEPTS ?= $(if $(filter $(KITE),$(CLIP)),flying a kite; flag; a person; yellow flower)
 NB      ?=
 FLAGS   ?=
 MARKS    = $(shell echo $(FLAGS) | sed 's/  */ or /g')
@@ -28,8 +30,8 @@ $(READY): settings.ini setup.py pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $(READY)
 
-demo: $(READY) ## explain a clip of data_samples/ (another one: make demo CLIP=my.mp4): what it shows, and when
-	$(BIN)/python -m bike_nb explain "$(CLIP)" --out out
+demo: $(READY) ## explain a clip of data_samples/ (another one: make demo CLIP=my.mp4 CONCEPTS="a dog; a car"): what it shows, and when
+	$(BIN)/python -m bike_nb explain "$(CLIP)" $(if $(CONCEPTS),--concepts "$(CONCEPTS)") --out out
 
 test: $(READY) ## all tests: the notebooks, then pytest (the marked ones too: make test FLAGS="slow cuda")
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --flags "$(FLAGS)"

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['app', 'run', 'explain', 'attributes', 'world', 'models', 'main']
 
-# %% ../nbs/12_cli.ipynb #e06afd16
+# %% ../nbs/12_cli.ipynb #2b823790
 import sys, warnings
 from pathlib import Path
 from typing import List, Optional
 import typer
 
-# %% ../nbs/12_cli.ipynb #f87c40b6
+# %% ../nbs/12_cli.ipynb #a7de1414
 app = typer.Typer(name="bike_nb", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="BIKE: which words describe a video, and which frames show each word.")
 
@@ -29,11 +29,12 @@ def run(function, *args, **kwargs):
         if not _is_ours(error): raise
         typer.echo(f"bike_nb: {error}", err=True)
         raise typer.Exit(1)
+    except BrokenPipeError: raise  # the reader of our output has left, as in `| head`; typer ends quietly
     except OSError as error:
         typer.echo(f"bike_nb: {error.filename or ''}: {error.strerror or error}", err=True)
         raise typer.Exit(1)
 
-# %% ../nbs/12_cli.ipynb #3f6fce51
+# %% ../nbs/12_cli.ipynb #e3bfa86a
 def _concepts(text, file):
     "Concepts from `--concepts` or `--concepts-file`; None if neither is given."
     if text and file: raise typer.BadParameter("give --concepts or --concepts-file, not both")
@@ -52,7 +53,7 @@ def _save(explanation, folder, name, csv, jsonl):
     if jsonl: explanation.to_qvhighlights(path["jsonl"])
     return [p for kind, p in path.items() if kind in ("png", "json") or kind == "csv" and csv or kind == "jsonl" and jsonl]
 
-# %% ../nbs/12_cli.ipynb #3a848538
+# %% ../nbs/12_cli.ipynb #264be90e
 @app.command()
 def explain(
     clip: Path = typer.Argument(..., help="A video file, or a folder of images."),
@@ -82,7 +83,7 @@ def explain(
         for path in _save(found, out, clip.stem or clip.resolve().name, csv, jsonl): typer.echo(f"wrote {path}")
     run(work)
 
-# %% ../nbs/12_cli.ipynb #86ed3dc8
+# %% ../nbs/12_cli.ipynb #abf73257
 @app.command()
 def attributes(
     clips: List[Path] = typer.Argument(..., help="Video files."),
@@ -98,7 +99,7 @@ def attributes(
     "Retrieve the attributes of clips and write them in the official JSON format."
     run(_tag, clips, lexicon, k, frames, pool, model, pretrained, name, out)
 
-# %% ../nbs/12_cli.ipynb #5177b2fe
+# %% ../nbs/12_cli.ipynb #a3291c96
 def _tag(clips, lexicon, k, frames, pool, model, pretrained, name, out):
     "Attributes of each clip, printed and written; a clip that cannot be read is named and left out."
     from bike_nb.attributes import Lexicon, associate, write_attributes
@@ -116,7 +117,7 @@ def _tag(clips, lexicon, k, frames, pool, model, pretrained, name, out):
     if found: write_attributes(out, found, name=name); typer.echo(f"wrote {out}")
     if failed: typer.echo(f"bike_nb: {len(failed)} of {len(clips)} clips could not be read", err=True); raise typer.Exit(1)
 
-# %% ../nbs/12_cli.ipynb #df9878b1
+# %% ../nbs/12_cli.ipynb #c944ac18
 @app.command()
 def world(
     directory: Path = typer.Argument(..., help="Folder to write to."),
@@ -142,7 +143,7 @@ def models(contains: str = typer.Argument("", help="Only names that contain this
     for name in open_clip.list_models():
         if contains in name: typer.echo(f"{name:40} {', '.join(open_clip.list_pretrained_tags_by_model(name)) or 'no weights'}")
 
-# %% ../nbs/12_cli.ipynb #e4e45884
+# %% ../nbs/12_cli.ipynb #759ced67
 @app.callback(invoke_without_command=True)
 def _main(version: bool = typer.Option(False, "--version", help="Print the version.")):
     if version:
