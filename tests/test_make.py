@@ -84,7 +84,13 @@ def test_demo_takes_a_clip_with_spaces(folder):
     assert calls[-1] == "-m bike_nb explain my own clip.mp4 --out out"
 
 
-def test_demo_clip_is_there(): assert (ROOT/re.search(r"^CLIP +\?= (.*)$", (ROOT/"Makefile").read_text(), re.M)[1]).is_file()
+def test_demo_asks_the_sample_clip_for_concepts(folder):
+    make(folder, "venv")
+    status, _, calls = make(folder, "demo")
+    clip, concepts = re.fullmatch(r"-m bike_nb explain (\S+) --concepts (.+) --out out", calls[-1]).groups()
+    assert status == 0 and (ROOT/clip).is_file() and len(concepts.split("; ")) == 4
+    *_, calls = make(folder, "demo", "CONCEPTS=a dog; a car", "CLIP=my.mp4")
+    assert calls[-1] == "-m bike_nb explain my.mp4 --concepts a dog; a car --out out"
 
 
 @pytest.mark.parametrize("flags, marks", [([], None), (["FLAGS=slow"], "slow or not (slow or cuda or browser)"),
