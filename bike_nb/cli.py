@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['app', 'run', 'explain', 'attributes', 'world', 'models', 'main']
 
-# %% ../nbs/12_cli.ipynb #2b823790
+# %% ../nbs/12_cli.ipynb #5dc5b873
 import sys, warnings
 from pathlib import Path
 from typing import List, Optional
 import typer
 
-# %% ../nbs/12_cli.ipynb #a7de1414
+# %% ../nbs/12_cli.ipynb #b7459b33
 app = typer.Typer(name="bike_nb", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="BIKE: which words describe a video, and which frames show each word.")
 
@@ -31,10 +31,10 @@ def run(function, *args, **kwargs):
         raise typer.Exit(1)
     except BrokenPipeError: raise  # the reader of our output has left, as in `| head`; typer ends quietly
     except OSError as error:
-        typer.echo(f"bike_nb: {error.filename or ''}: {error.strerror or error}", err=True)
+        typer.echo(f"bike_nb: {error.filename}: {error.strerror}" if error.filename else f"bike_nb: {error}", err=True)
         raise typer.Exit(1)
 
-# %% ../nbs/12_cli.ipynb #e3bfa86a
+# %% ../nbs/12_cli.ipynb #c02c4b2a
 def _concepts(text, file):
     "Concepts from `--concepts` or `--concepts-file`; None if neither is given."
     if text and file: raise typer.BadParameter("give --concepts or --concepts-file, not both")
@@ -46,14 +46,14 @@ def _concepts(text, file):
 def _save(explanation, folder, name, csv, jsonl):
     "Write picture, JSON and what else was asked for; the paths written."
     folder.mkdir(parents=True, exist_ok=True)
-    path = {kind: folder / f"{name}.{kind}" for kind in ("png", "json", "csv", "jsonl")}
-    explanation.plot().savefig(path["png"], dpi=130)
-    explanation.to_json(path["json"])
-    if csv: explanation.to_csv(path["csv"])
-    if jsonl: explanation.to_qvhighlights(path["jsonl"])
-    return [p for kind, p in path.items() if kind in ("png", "json") or kind == "csv" and csv or kind == "jsonl" and jsonl]
+    picture = folder / f"{name}.png"
+    explanation.plot().savefig(picture, dpi=130)
+    written = [picture, explanation.to_json(folder / f"{name}.json")]
+    if csv: written.append(explanation.to_csv(folder / f"{name}.csv"))
+    if jsonl: written.append(explanation.to_qvhighlights(folder / f"{name}.jsonl"))
+    return written
 
-# %% ../nbs/12_cli.ipynb #264be90e
+# %% ../nbs/12_cli.ipynb #ed9f3d13
 @app.command()
 def explain(
     clip: Path = typer.Argument(..., help="A video file, or a folder of images."),
@@ -83,7 +83,7 @@ def explain(
         for path in _save(found, out, clip.stem or clip.resolve().name, csv, jsonl): typer.echo(f"wrote {path}")
     run(work)
 
-# %% ../nbs/12_cli.ipynb #abf73257
+# %% ../nbs/12_cli.ipynb #d4248f21
 @app.command()
 def attributes(
     clips: List[Path] = typer.Argument(..., help="Video files."),
@@ -99,14 +99,15 @@ def attributes(
     "Retrieve the attributes of clips and write them in the official JSON format."
     run(_tag, clips, lexicon, k, frames, pool, model, pretrained, name, out)
 
-# %% ../nbs/12_cli.ipynb #a3291c96
+# %% ../nbs/12_cli.ipynb #adb294b9
 def _tag(clips, lexicon, k, frames, pool, model, pretrained, name, out):
     "Attributes of each clip, printed and written; a clip that cannot be read is named and left out."
     from bike_nb.attributes import Lexicon, associate, write_attributes
     from bike_nb.encoder import load_encoder
+    from bike_nb.explain import default_lexicon
     from bike_nb.video import VideoError, read_video
     encoder = load_encoder(model, pretrained=pretrained)
-    words = Lexicon.load(lexicon or ("world" if model == "tiny" else "imagenet"))
+    words = Lexicon.load(lexicon or default_lexicon(encoder))
     words.encode(encoder)
     found, failed = {}, []
     for clip in clips:
@@ -117,7 +118,7 @@ def _tag(clips, lexicon, k, frames, pool, model, pretrained, name, out):
     if found: write_attributes(out, found, name=name); typer.echo(f"wrote {out}")
     if failed: typer.echo(f"bike_nb: {len(failed)} of {len(clips)} clips could not be read", err=True); raise typer.Exit(1)
 
-# %% ../nbs/12_cli.ipynb #c944ac18
+# %% ../nbs/12_cli.ipynb #cbcdea0b
 @app.command()
 def world(
     directory: Path = typer.Argument(..., help="Folder to write to."),
@@ -143,7 +144,7 @@ def models(contains: str = typer.Argument("", help="Only names that contain this
     for name in open_clip.list_models():
         if contains in name: typer.echo(f"{name:40} {', '.join(open_clip.list_pretrained_tags_by_model(name)) or 'no weights'}")
 
-# %% ../nbs/12_cli.ipynb #759ced67
+# %% ../nbs/12_cli.ipynb #b8af1879
 @app.callback(invoke_without_command=True)
 def _main(version: bool = typer.Option(False, "--version", help="Print the version.")):
     if version:

@@ -12,7 +12,7 @@ __all__ = ['COLOURS', 'SCENES', 'HORIZON', 'PROPS', 'COLOURED', 'SKIN', 'HAIR', 
            'frame_times', 'nouns', 'words', 'phrases', 'vocabulary', 'spans', 'noun_phrase', 'facts', 'caption',
            'WorldError', 'annotation', 'write_world']
 
-# %% ../nbs/11_world.ipynb #a94f60f6
+# %% ../nbs/11_world.ipynb #d1620509
 import json, math, random
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-# %% ../nbs/11_world.ipynb #340255c6
+# %% ../nbs/11_world.ipynb #e556c87c
 COLOURS = dict(red=(218, 44, 48), orange=(245, 138, 26), yellow=(252, 216, 52), green=(44, 158, 74), blue=(40, 104, 218),
                purple=(136, 70, 190), pink=(252, 138, 188), black=(38, 38, 46), white=(246, 246, 248))
 
@@ -31,7 +31,7 @@ def mix(a, b, amount=0.5): # two RGB colours; `amount` of the second
 def dark(c, amount=0.3): return mix(c, (12, 10, 30), amount)
 def light(c, amount=0.35): return mix(c, (255, 255, 255), amount)
 
-# %% ../nbs/11_world.ipynb #94a93279
+# %% ../nbs/11_world.ipynb #92e39b9c
 class Canvas:
     "Draws on a PIL image in units of the picture: x to the right, y up, (0, 0) at the lower left corner."
     def __init__(self, image, x=0., y=0., scale=1., flip=False):
@@ -47,7 +47,7 @@ class Canvas:
     def poly(self, points, fill): self.draw.polygon([self.p(*q) for q in points], fill=fill)
     def line(self, points, width, fill): self.draw.line([self.p(*q) for q in points], fill=fill, width=self.w(width), joint="curve")
 
-# %% ../nbs/11_world.ipynb #785ba28e
+# %% ../nbs/11_world.ipynb #4e2aa40b
 def _corners(c, x0, y0, x1, y1):
     (a, b), (d, e) = c.p(x0, y0), c.p(x1, y1)
     return [min(a, d), min(b, e), max(a, d), max(b, e)]
@@ -64,7 +64,7 @@ def limb(c, points, width, fill):
     c.line(points, width, fill)
     for q in (points[0], points[-1]): disc(c, *q, width / 2, fill)
 
-# %% ../nbs/11_world.ipynb #e83f5779
+# %% ../nbs/11_world.ipynb #2d66f831
 SCENES, HORIZON = {}, 0.42
 
 def scene(draw): SCENES[draw.__name__] = draw; return draw
@@ -85,7 +85,7 @@ def specks(c, rng, n, y0, y1, fill, size=0.006):
     "Small dots: sand, stars, snow."
     for _ in range(n): disc(c, rng.random(), rng.uniform(y0, y1), size * rng.uniform(0.5, 1.2), fill)
 
-# %% ../nbs/11_world.ipynb #56f58b5f
+# %% ../nbs/11_world.ipynb #c241055f
 @lru_cache(maxsize=64)
 def _background(name, seed, size):
     image = Image.new("RGB", (2 * size, 2 * size))
@@ -100,7 +100,7 @@ def grid(images, columns=8, gap=4, colour=(255, 255, 255)): # PIL images of one 
     for i, im in enumerate(images): sheet.paste(im, (i % columns * (w + gap), i // columns * (h + gap)))
     return sheet
 
-# %% ../nbs/11_world.ipynb #a8255131
+# %% ../nbs/11_world.ipynb #5bcf13cd
 @scene
 def meadow(c, rng):
     gradient(c, (104, 178, 240), (206, 234, 250))
@@ -120,7 +120,7 @@ def beach(c, rng):
     hills(c, rng, .285, .012, (240, 216, 164), 4)
     specks(c, rng, 40, .02, .25, (214, 186, 130))
 
-# %% ../nbs/11_world.ipynb #c0970da6
+# %% ../nbs/11_world.ipynb #6e3a67e6
 @scene
 def night(c, rng):
     gradient(c, (18, 20, 62), (76, 72, 140))
@@ -141,7 +141,7 @@ def snow(c, rng):
     gradient(c, (238, 244, 252), (212, 224, 240), 0, HORIZON - .1)
     specks(c, rng, 60, 0, 1, (255, 255, 255), .011)
 
-# %% ../nbs/11_world.ipynb #ed9776f4
+# %% ../nbs/11_world.ipynb #4d0b4b5c
 @scene
 def room(c, rng):
     gradient(c, (244, 222, 190), (236, 206, 170))
@@ -163,7 +163,7 @@ def desert(c, rng):
         x, y = rng.random(), rng.uniform(.04, .26)
         c.line([(x, y), (x + .05, y + .006), (x + .1, y)], .005, (196, 134, 66))
 
-# %% ../nbs/11_world.ipynb #9327a331
+# %% ../nbs/11_world.ipynb #8368393f
 @scene
 def city(c, rng):
     gradient(c, (150, 174, 198), (214, 222, 228))
@@ -179,7 +179,7 @@ def city(c, rng):
     box(c, 0, .35, 1, .38, (182, 182, 184))
     for i in range(5): box(c, i * .22 + .03, .06, i * .22 + .13, .075, (240, 240, 232))
 
-# %% ../nbs/11_world.ipynb #a0ffaef2
+# %% ../nbs/11_world.ipynb #c1b74636
 @scene
 def forest(c, rng):
     gradient(c, (150, 196, 178), (206, 226, 196))
@@ -190,7 +190,7 @@ def forest(c, rng):
     gradient(c, (66, 112, 58), (40, 78, 44), 0, HORIZON - .1)
     specks(c, rng, 30, .02, .28, (92, 136, 66), .008)
 
-# %% ../nbs/11_world.ipynb #522ad3e8
+# %% ../nbs/11_world.ipynb #362d2be1
 PROPS, COLOURED = {}, []
 
 def prop(height, coloured=True, sky=False):
@@ -201,7 +201,7 @@ def prop(height, coloured=True, sky=False):
         return draw
     return register
 
-# %% ../nbs/11_world.ipynb #be349311
+# %% ../nbs/11_world.ipynb #ad89bb7a
 @prop(.46, coloured=False)
 def tree(c, col=None):
     box(c, -.07, 0, .07, .5, (120, 78, 46))
@@ -220,7 +220,7 @@ def rock(c, col=None):
     c.poly([(-.6, .5), (-.1, .85), (.4, .7), (0, .5)], (168, 170, 178))
     c.poly([(.4, .7), (.75, .25), (.7, 0), (.2, 0)], (98, 100, 110))
 
-# %% ../nbs/11_world.ipynb #f7a4b417
+# %% ../nbs/11_world.ipynb #dff8e4b6
 @prop(.16, coloured=False, sky=True)
 def cloud(c, col=None):
     for x, y, r in ((-.7, .35, .32), (-.25, .55, .46), (.3, .5, .42), (.75, .34, .3)): disc(c, x, y, r, (255, 255, 255))
@@ -235,7 +235,7 @@ def cat(c, col=None):
     for x in (-.35, -.17): disc(c, x, .69, .05, (250, 230, 120)); disc(c, x, .69, .022, (20, 20, 20))
     disc(c, -.26, .59, .03, (240, 150, 150))
 
-# %% ../nbs/11_world.ipynb #be584dd5
+# %% ../nbs/11_world.ipynb #9d3d2191
 @prop(.18)
 def ball(c, col):
     disc(c, 0, .5, .5, col)
@@ -255,7 +255,7 @@ def flower(c, col):
     for i in range(6): disc(c, .2 * math.cos(i * 1.047), .7 + .2 * math.sin(i * 1.047), .14, col)
     disc(c, 0, .7, .12, (250, 200, 40) if col != COLOURS["yellow"] else (150, 90, 30))
 
-# %% ../nbs/11_world.ipynb #acb45065
+# %% ../nbs/11_world.ipynb #6fc5af90
 @prop(.36)
 def house(c, col):
     box(c, -.44, 0, .44, .58, col); c.poly([(-.56, .55), (0, 1), (.56, .55)], (112, 70, 52))
@@ -272,7 +272,7 @@ def lamp(c, col):
 def star(c, col):
     c.poly([((.5 if i % 2 == 0 else .21) * math.sin(i * math.pi / 5), .5 + (.5 if i % 2 == 0 else .21) * math.cos(i * math.pi / 5)) for i in range(10)], col)
 
-# %% ../nbs/11_world.ipynb #3ca77804
+# %% ../nbs/11_world.ipynb #2a787601
 @prop(.2)
 def gift(c, col):
     ribbon = COLOURS["yellow"] if col not in (COLOURS["yellow"], COLOURS["orange"], COLOURS["white"]) else COLOURS["red"]
@@ -293,7 +293,7 @@ def chair(c, col):
     for y in (.6, .78): box(c, -.24, y, .2, y + .1, col)
     box(c, .12, .5, .2, .96, col)
 
-# %% ../nbs/11_world.ipynb #025ae46f
+# %% ../nbs/11_world.ipynb #e8c08aa3
 @prop(.2)
 def car(c, col):
     c.poly([(-.55, .5), (-.35, .95), (.35, .95), (.6, .5)], dark(col, .15))
@@ -308,7 +308,7 @@ def flag(c, col):
     c.poly([(-.23, .96), (0, 1), (.2, .93), (.42, .97), (.42, .58), (.2, .54), (0, .61), (-.23, .57)], col)
     c.poly([(0, 1), (.2, .93), (.2, .54), (0, .61)], dark(col, .18))
 
-# %% ../nbs/11_world.ipynb #9852773c
+# %% ../nbs/11_world.ipynb #3d5f7081
 SKIN = ((255, 214, 178), (236, 182, 136), (190, 130, 88), (122, 78, 52))
 HAIR = ((48, 32, 28), (110, 66, 34), (206, 150, 70), (30, 30, 40), (150, 60, 36))
 
@@ -321,7 +321,7 @@ class Look:
     def draw(cls, rng):
         return cls(COLOURS[rng.choice(list(COLOURS))], rng.choice(SKIN), rng.choice(HAIR), rng.choice(((52, 58, 92), (70, 70, 78), (104, 76, 54))), rng.random() < .5)
 
-# %% ../nbs/11_world.ipynb #31d52dc8
+# %% ../nbs/11_world.ipynb #ea996f3d
 def person(c, look, hands=((-.2, .42), (.2, .42)), feet=((-.1, 0), (.1, 0)), face=None):
     "A person one unit high who stands at the origin."
     if look.long_hair: box(c, -.15, .66, .15, .95, look.hair, .08)
@@ -344,7 +344,7 @@ def walk(t, step=.12):
     s = math.sin(t * 7)
     return (-step * s, max(0, .05 * math.cos(t * 7))), (step * s, max(0, -.05 * math.cos(t * 7)))
 
-# %% ../nbs/11_world.ipynb #71dbf244
+# %% ../nbs/11_world.ipynb #3ba6568b
 ACTIONS = {}
 
 @dataclass
@@ -363,7 +363,7 @@ def action(name, *words, coloured="", person=True, scenes=(), partner=""):
     def register(draw): ACTIONS[name] = Action(name, draw, words, coloured, person, scenes, partner); return draw
     return register
 
-# %% ../nbs/11_world.ipynb #c652f664
+# %% ../nbs/11_world.ipynb #8a6b4efd
 @action("flying a kite", "kite", coloured="kite")
 def _kite(c, p, t, col, look, rng):
     x, y = .17 + .03 * math.sin(2.2 * t), .6 + .035 * math.sin(3.1 * t + 1)
@@ -387,7 +387,7 @@ def _rocket(c, p, t, col, look, rng):
     k.poly([(-.13, .8), (0, 1.08), (.13, .8)], light(col, .5))
     disc(k, 0, .58, .1, (240, 240, 240)); disc(k, 0, .58, .065, (120, 200, 240))
 
-# %% ../nbs/11_world.ipynb #6e1f02fc
+# %% ../nbs/11_world.ipynb #53ecdd7a
 @action("sailing a boat", "boat", coloured="boat", person=False, scenes=("beach",))
 def _boat(c, p, t, col, look, rng):
     k = c.at(-.08 + .16 * p, .2 + .012 * math.sin(4 * t), .4)
@@ -410,7 +410,7 @@ def _bicycle(c, p, t, col, look, rng):
     for q in ([(-.36, .22), (-.14, .56), (.3, .52), (.02, .22), (-.36, .22)], [(-.14, .56), (.02, .22)], [(.4, .22), (.28, .64)], [(.2, .66), (.34, .62)]): k.line(q, .06, col)
     box(k, -.24, .55, -.04, .61, (40, 40, 44))
 
-# %% ../nbs/11_world.ipynb #321f8efa
+# %% ../nbs/11_world.ipynb #5fe027a5
 @action("playing the guitar", "guitar", coloured="guitar")
 def _guitar(c, p, t, col, look, rng):
     k, s = c.at(0, 0, .46), .03 * math.sin(14 * t)
@@ -434,7 +434,7 @@ def _umbrella(c, p, t, col, look, rng):
     for i, x in enumerate((-.36, -.1, .16, .42)): k.draw.pieslice(_corners(k, x, 1.14, x + .26, 1.3), 180, 360, fill=dark(col, .25))
     k.line([(.16, 1.2), (.16, 1.66)], .03, dark(col))
 
-# %% ../nbs/11_world.ipynb #23cc445f
+# %% ../nbs/11_world.ipynb #832b78a6
 @action("juggling balls", "ball")
 def _juggle(c, p, t, col, look, rng):
     k = c.at(0, 0, .42); a = math.sin(6 * t) * .06
@@ -457,7 +457,7 @@ def _candle(c, p, t, col, look, rng):
         c.poly([(x - .04, .35), (x + f * .4, .48), (x + .04, .35), (x, .31)], (255, 140, 30))
         c.poly([(x - .02, .35), (x, .42), (x + .02, .35)], (255, 250, 200))
 
-# %% ../nbs/11_world.ipynb #4670c800
+# %% ../nbs/11_world.ipynb #e3f0435b
 @action("blowing bubbles", "bubbles")
 def _bubbles(c, p, t, col, look, rng):
     person(c.at(-.18, 0, .42), look, hands=((-.2, .42), (.3, .76)), face="blow")
@@ -479,7 +479,7 @@ def _fireworks(c, p, t, col, look, rng):
             c.line([(x + r * .45 * math.cos(a), y + r * .45 * math.sin(a)), (x + r * math.cos(a), y + r * math.sin(a) - .03 * u)], .014, light(q, .2))
             disc(c, x + r * math.cos(a), y + r * math.sin(a) - .03 * u, .012, light(q, .7))
 
-# %% ../nbs/11_world.ipynb #80fe4d01
+# %% ../nbs/11_world.ipynb #760b3b83
 @action("catching a fish", "fish")
 def _fish(c, p, t, col, look, rng):
     s = .03 * math.sin(9 * t); x, y = .2 + s, .24 + .08 * math.sin(math.pi * p)
@@ -502,7 +502,7 @@ def _rope(c, p, t, col, look, rng):
     if a < 0: k.line(rope, .05, (250, 80, 60))
     for x in (-.34, .34): limb(k, [(x, .44), (x, .56)], .06, (255, 226, 90))
 
-# %% ../nbs/11_world.ipynb #0bd40782
+# %% ../nbs/11_world.ipynb #4f32b73f
 @action("watering a plant", "plant", "watering can")
 def _plant(c, p, t, col, look, rng):
     person(c.at(-.17, 0, .42), look, hands=((.1, .6), (.3, .7)))
@@ -526,7 +526,7 @@ def _dog(c, p, t, col, look, rng):
     oval(d, .5, .56, .12, .08, light(g)); disc(d, .6, .59, .04, (30, 26, 26))
     oval(d, .26, .6, .07, .14, dark(g, .45)); disc(d, .4, .67, .03, (20, 20, 20))
 
-# %% ../nbs/11_world.ipynb #d4acbb47
+# %% ../nbs/11_world.ipynb #b11f2e11
 def _door(c, open_, col, look=None):
     "A door in its frame; `open_` from 0 (closed) to 1."
     k = c.at(.06, 0, .46)
@@ -546,14 +546,14 @@ def _wheel(c, x):
     for i in range(6):
         a = -x / .135 + i * 1.047; k.line([(0, .5), (.36 * math.cos(a), .5 + .36 * math.sin(a))], .05, (150, 40, 40))
 
-# %% ../nbs/11_world.ipynb #7e570c1b
+# %% ../nbs/11_world.ipynb #a524f38a
 PAIRS = {"opening a door": ("closing a door", "door"), "sun rising": ("sun setting", "sun"), "wheel rolling right": ("wheel rolling left", "wheel")}
 _OUTDOORS = tuple(s for s in SCENES if s not in ("room", "night"))
 for first, (second, noun) in PAIRS.items():
     for name, partner in ((first, second), (second, first)):
         action(name, noun, coloured="door" if noun == "door" else "", person=noun == "door", scenes=_OUTDOORS if noun == "sun" else (), partner=partner)(None)
 
-# %% ../nbs/11_world.ipynb #cff8f576
+# %% ../nbs/11_world.ipynb #c9c11346
 @dataclass
 class Thing:
     "A thing in a shot: what, in which colour (or None), where its foot stands."
@@ -575,7 +575,7 @@ class Clip:
     def shot(self, t): return next((s for s in self.shots if s.start <= t < s.end), self.shots[-1])
     def acting(self, t): return self.start <= t < self.end
 
-# %% ../nbs/11_world.ipynb #30c15b5c
+# %% ../nbs/11_world.ipynb #f45ad248
 SINGLE_FRAME = [a.name for a in ACTIONS.values() if not a.partner]
 
 def article(noun): return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
@@ -590,13 +590,13 @@ def coloured_phrase(name, colour):
 HELD_OUT = frozenset((noun, colour) for i, noun in enumerate(COLOURED + [a.coloured for a in ACTIONS.values() if a.coloured and a.name != "closing a door"])
                      for j, colour in enumerate(COLOURS) if (2 * i + j) % 9 == 0 and noun != "ball")
 
-# %% ../nbs/11_world.ipynb #b7789684
+# %% ../nbs/11_world.ipynb #e2683c78
 def _colour(rng, noun, held_out):
     "A colour for a thing: one of the pairs kept out of training (held_out True), never one of them (False), or any (None)."
     fit = [c for c in COLOURS if held_out is None or ((noun, c) in HELD_OUT) == held_out]
     return rng.choice(fit or list(COLOURS))
 
-# %% ../nbs/11_world.ipynb #d1f59497
+# %% ../nbs/11_world.ipynb #49327732
 def _things(rng, stage, n, held_out=False, reserve=.34):
     "Things by lot, outside the room that the action may use, and not on top of each other."
     out, taken = [], []
@@ -611,13 +611,13 @@ def _things(rng, stage, n, held_out=False, reserve=.34):
         out.append(Thing(kind, _colour(rng, kind, held_out) if kind in COLOURED else None, round(x, 3), round(y, 3), round(rng.uniform(.9, 1.15), 3), rng.random() < .5))
     return sorted(out, key=lambda o: -o.y)
 
-# %% ../nbs/11_world.ipynb #c9bf48c5
-def _shot(rng, start, end, scenes=(), held_out=False, n=None, idle=None):
+# %% ../nbs/11_world.ipynb #634578c5
+def _shot(rng, start, end, scenes=(), held_out=False):
     stage = rng.choice((rng.uniform(.33, .42), rng.uniform(.58, .67)))
-    return Shot(start, end, rng.choice(list(scenes or SCENES)), rng.randrange(1 << 20), _things(rng, stage, rng.randint(1, 4) if n is None else n, held_out),
-                stage, rng.uniform(.07, .16), rng.random() < .5, Look.draw(rng), rng.random() < .6 if idle is None else idle)
+    return Shot(start, end, rng.choice(list(scenes or SCENES)), rng.randrange(1 << 20), _things(rng, stage, rng.randint(1, 4), held_out),
+                stage, rng.uniform(.07, .16), rng.random() < .5, Look.draw(rng), rng.random() < .6)
 
-# %% ../nbs/11_world.ipynb #b6c7b94e
+# %% ../nbs/11_world.ipynb #b0cc4505
 def sample_clip(seed:int, # the clip is a function of this number alone
                 action:str|None=None, # one of ACTIONS; None draws one by lot
                 span=(.2, .5), # fraction of the clip that the action fills: lowest, highest
@@ -640,7 +640,7 @@ def sample_clip(seed:int, # the clip is a function of this number alone
         shots = [_shot(rng, 0, main.start, held_out=held_out), main, _shot(rng, main.end, duration, held_out=held_out)]
     return Clip(seed, name, colour, start, end, duration, [s for s in shots if s.end > s.start])
 
-# %% ../nbs/11_world.ipynb #13170bf7
+# %% ../nbs/11_world.ipynb #e126ad24
 IDLE = (-.2, 0, .42)  # where an idle person stands, on every stage
 
 def _draw_pair(c, clip, t, shot):
@@ -664,7 +664,7 @@ def _draw_shot(c, clip, t):
     elif clip.acting(t) and not a.partner:
         a.draw(stage, (t - clip.start) / (clip.end - clip.start), t, COLOURS.get(clip.colour), shot.look, random.Random(clip.seed))
 
-# %% ../nbs/11_world.ipynb #bcdfb705
+# %% ../nbs/11_world.ipynb #ccb56284
 def _draw_sun(c, clip, t, shot):
     "The sun goes up behind the horizon: the lower part of the background is put in front of it."
     ground = c.image.crop((0, round((1 - HORIZON + .02) * c.h), c.px, c.h))
@@ -684,7 +684,7 @@ def render(clip, times, size=96)->np.ndarray: # uint8 (T, size, size, 3)
 
 def frame_times(clip, n): return (np.arange(n) + .5) * clip.duration / n
 
-# %% ../nbs/11_world.ipynb #8d77bf30
+# %% ../nbs/11_world.ipynb #6a19c1e3
 SCENE_WORDS = dict(forest=("tree",), night=("star",))
 
 def nouns(clip, t): # list of (noun, colour or None)
@@ -702,7 +702,7 @@ def _stands(clip, t):
     p = min(1, max(0, (t - clip.start) / (clip.end - clip.start)))
     return ACTIONS[clip.action].words[0] != "sun" or (p if clip.action in PAIRS else 1 - p) > .16
 
-# %% ../nbs/11_world.ipynb #9b3da74e
+# %% ../nbs/11_world.ipynb #888da8dd
 def words(clip, t)->list: # plain words and names of actions
     "The words of `vocabulary` that are true of the frame at `t` seconds."
     found = [clip.shot(t).scene] + [n for n, _ in nouns(clip, t)] + ([clip.action] if clip.acting(t) else [])
@@ -718,7 +718,7 @@ def vocabulary()->list:
     "Every plain word of the world: places, things, what actions show, actions."
     return list(dict.fromkeys([*SCENES, *PROPS, "person", *(w for a in ACTIONS.values() for w in a.words), *ACTIONS]))
 
-# %% ../nbs/11_world.ipynb #20d52576
+# %% ../nbs/11_world.ipynb #acc51e3c
 def spans(clip, times): # {word: [(first second, last second), ...]}
     "For each word, when it shows, from the frames at evenly spaced `times`."
     step, out = (times[1] - times[0] if len(times) > 1 else clip.duration), {}
@@ -729,7 +729,7 @@ def spans(clip, times): # {word: [(first second, last second), ...]}
             else: runs.append([t, t])
     return {w: [(round(float(a - step / 2), 3), round(float(b + step / 2), 3)) for a, b in runs] for w, runs in out.items()}
 
-# %% ../nbs/11_world.ipynb #f14ead8b
+# %% ../nbs/11_world.ipynb #bf0dedee
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}", "a video of {}", "This is a video about {}")
 PLACE = dict(meadow="in the meadow", beach="on the beach", night="at night", snow="in the snow", room="in a room", desert="in the desert", city="in the city", forest="in the forest")
 MASS = ("rain", "fireworks", "bubbles", "snow", "night")
@@ -744,7 +744,7 @@ def facts(clip, t):
     partner = ACTIONS[clip.action].partner if clip.acting(t) else ""
     return set(phrases(clip, t)) | ({partner, coloured_phrase(partner, clip.colour)} if partner else set())
 
-# %% ../nbs/11_world.ipynb #e062c340
+# %% ../nbs/11_world.ipynb #7b0d8030
 def _say_word(clip, t, rng):
     w = rng.choice(words(clip, t)); return w, {w}
 
@@ -766,7 +766,7 @@ def _say_place(clip, t, rng):
     if n == scene: return scene, {scene}
     return rng.choice(TEMPLATES).format(f"{noun_phrase(n, c)} {PLACE[scene]}"), {f"{c} {n}" if c else n, scene}
 
-# %% ../nbs/11_world.ipynb #f1617270
+# %% ../nbs/11_world.ipynb #78b6e2c1
 def _say_action(clip, t, rng):
     if not clip.acting(t): return _say_noun(clip, t, rng)
     phrase = rng.choice((clip.action, clip.phrase)); said = {phrase}
@@ -784,7 +784,7 @@ def caption(clip, t, rng): # (text, set of facts that it states)
     "A true sentence about the frame at `t` seconds."
     return rng.choices([f for f, _ in SAY], [w for _, w in SAY])[0](clip, t, rng)
 
-# %% ../nbs/11_world.ipynb #a3c92638
+# %% ../nbs/11_world.ipynb #cf0fa2a3
 class WorldError(ValueError): "What was asked of the world cannot be drawn or written; the message says why."
 
 def annotation(clip, fps, rng, captions=3)->dict:
@@ -800,7 +800,7 @@ def _write_lists(folder, notes, names):
     (folder / "list.txt").write_text("".join(f"{c['file']} {names.index(c['action'])}\n" for c in notes["clips"]), encoding="utf-8")
     (folder / "lexicon.txt").write_text("\n".join(vocabulary()) + "\n", encoding="utf-8")
 
-# %% ../nbs/11_world.ipynb #b3db6476
+# %% ../nbs/11_world.ipynb #49780c95
 def write_world(directory, # made if it does not exist
                 clips:int=12, # how many; the actions take turns
                 seed:int=0, # the clips are a function of this number, `size`, `fps`, `duration` and `span`

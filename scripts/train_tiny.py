@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from bike_nb import world
+from bike_nb.encoder import save_encoder, token_embeddings
 
 MODEL_CFG = {
     "embed_dim": 192,
@@ -114,17 +115,10 @@ def masked_nce(frames, texts, scale, true):
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :n].T, target)) / 2
 
 
-def text_tokens(model, ids):
-    "Projected embeddings (A, L, D) of every token of the texts, and of their end tokens (A, D)."
-    x = model.token_embedding(ids) + model.positional_embedding
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask)) @ model.text_projection
-    return x, x[torch.arange(len(ids)), ids.argmax(-1)]
-
-
 def build(seed):
     from open_clip import CLIP
     torch.manual_seed(seed)
-    model = CLIP(**{k: v for k, v in MODEL_CFG.items()})
+    model = CLIP(**MODEL_CFG)
     with torch.no_grad(): model.logit_scale.fill_(math.log(30))
     return model
 
@@ -142,7 +136,7 @@ def loss_of(model, x, ids, true, context):
     with torch.autocast("cpu", torch.bfloat16):
         f = model.visual(x)
         once, back = ids.unique(dim=0, return_inverse=True)  # short captions come up several times in a batch
-        tokens, ends = (y[back] for y in text_tokens(model, once))
+        ends, tokens = (y[back] for y in token_embeddings(model, once))
         anywhere = torch.randint(0, context, (len(ids),))
         position = torch.where(torch.rand(len(ids)) < .5, anywhere, 1 + anywhere % ids.argmax(-1))
         one = tokens[torch.arange(len(ids)), position]
@@ -217,7 +211,6 @@ def main():
     model = build(args.seed)
     model.load_state_dict(state["model"])
     from open_clip import SimpleTokenizer
-    from bike_nb.encoder import save_encoder
     rows = trained_tokens(SimpleTokenizer(context_length=32), 32)
     save_encoder(model.eval(), args.model, MODEL_CFG, PREPROCESS_CFG, token_rows=rows)
     facts = dict(command=f"python scripts/train_tiny.py --steps {args.steps} --frames {args.frames} --seed {args.seed}", seed=args.seed, steps=state["step"], batch=args.batch, frames=args.frames,
