@@ -38,7 +38,7 @@ test: $(READY) ## all tests: the notebooks, then pytest (the marked ones too: ma
 	$(BIN)/python -m pytest $(if $(FLAGS),-m "$(MARKS) or not (slow or cuda or browser)")
 
 lab: $(READY) ## open JupyterLab in nbs/
-	cd nbs && ../$(BIN)/python -m jupyterlab
+	cd nbs && ../$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 check: $(READY) ## are package, notebooks, README and constraints in step?
 	$(BIN)/python scripts/check.py
