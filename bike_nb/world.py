@@ -14,14 +14,14 @@ __all__ = ['COLOURS', 'SCENES', 'HORIZON', 'PROPS', 'COLOURED', 'COLOURED_BY_ACT
            'sample_many', 'sample_untrimmed', 'label_map', 'in_sight', 'nouns', 'seen_events', 'words', 'phrases',
            'vocabulary', 'spans', 'truth', 'noun_phrase', 'facts', 'caption']
 
-# %% ../nbs/11_world.ipynb #08efefbb
+# %% ../nbs/11_world.ipynb #a6c1abbb
 import io, math, random
 from dataclasses import dataclass, field
 from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-# %% ../nbs/11_world.ipynb #2867054b
+# %% ../nbs/11_world.ipynb #4ccee96d
 COLOURS = dict(red=(218, 44, 48), orange=(245, 138, 26), yellow=(252, 216, 52), green=(44, 158, 74), blue=(40, 104, 218),
                purple=(136, 70, 190), pink=(252, 138, 188), black=(38, 38, 46), white=(246, 246, 248))
 
@@ -32,7 +32,7 @@ def mix(a, b, amount=0.5): # two RGB colours; `amount` of the second
 def dark(c, amount=0.3): return mix(c, (12, 10, 30), amount)
 def light(c, amount=0.35): return mix(c, (255, 255, 255), amount)
 
-# %% ../nbs/11_world.ipynb #46805585
+# %% ../nbs/11_world.ipynb #8d1da213
 class Canvas:
     "Draws on a PIL image in units of the picture: x to the right, y up, (0, 0) at the lower left corner."
     def __init__(self, image, x=0., y=0., scale=1., flip=False, draw=None):
@@ -53,7 +53,7 @@ class Canvas:
     def poly(self, points, fill): self.draw.polygon([self.p(*q) for q in points], fill=fill)
     def line(self, points, width, fill): self.draw.line([self.p(*q) for q in points], fill=fill, width=self.w(width), joint="curve")
 
-# %% ../nbs/11_world.ipynb #15fef40a
+# %% ../nbs/11_world.ipynb #d044511f
 def _corners(c, x0, y0, x1, y1):
     (a, b), (d, e) = c.p(x0, y0), c.p(x1, y1)
     return [min(a, d), min(b, e), max(a, d), max(b, e)]
@@ -70,7 +70,7 @@ def limb(c, points, width, fill):
     c.line(points, width, fill)
     for q in (points[0], points[-1]): disc(c, *q, width / 2, fill)
 
-# %% ../nbs/11_world.ipynb #6af06352
+# %% ../nbs/11_world.ipynb #01ff6f21
 class Pen:
     "Stands in for `ImageDraw`: paints the number of a thing into the label map, and its whole shape into a map of its own."
     def __init__(self, labels, number=0, shapes=()): self.labels, self.number, self.shapes = labels, number, shapes
@@ -87,7 +87,7 @@ class Pen:
                 getattr(draw, operation)(xy, *args, **{k: value if k in ("fill", "outline") and v is not None else v for k, v in style.items()})
         return paint
 
-# %% ../nbs/11_world.ipynb #5f37c6e8
+# %% ../nbs/11_world.ipynb #c08a4590
 class Labels:
     "The label map of a frame: `image` holds 0 for the background and i for the i-th of `things`."
     def __init__(self, size=96):
@@ -111,7 +111,7 @@ def _box_of(mask):
     (rows,), (columns,) = mask.any(1).nonzero(), mask.any(0).nonzero()
     return [round(float(v), 3) for v in (columns[0] / w, rows[0] / h, (columns[-1] + 1) / w, (rows[-1] + 1) / h)]
 
-# %% ../nbs/11_world.ipynb #d7d59ae4
+# %% ../nbs/11_world.ipynb #638f1d68
 SCENES, HORIZON = {}, 0.42
 
 def scene(draw): SCENES[draw.__name__] = draw; return draw
@@ -132,12 +132,17 @@ def specks(c, rng, n, y0, y1, fill, size=0.006):
     "Small dots: sand, stars, snow."
     for _ in range(n): disc(c, rng.random(), rng.uniform(y0, y1), size * rng.uniform(0.5, 1.2), fill)
 
-# %% ../nbs/11_world.ipynb #cbff53f3
+# %% ../nbs/11_world.ipynb #7e7bc89c
 @lru_cache(maxsize=64)
 def _background(name, seed, size):
     image = Image.new("RGB", (2 * size, 2 * size))
-    {**SCENES, "plain": _plain}[name](Canvas(image), random.Random(seed))
-    return image
+    {**SCENES, "plain": _plain}[name.removeprefix("odd ")](Canvas(image), random.Random(seed))
+    return _odd(image, random.Random(seed)) if name.startswith("odd ") else image
+
+def _odd(image, rng):
+    "The same place in colours that it never has: only for training, where nobody shall learn that what is green must be grass."
+    bands = [b.point(lambda v: 255 - v) if rng.random() < .5 else b for b in rng.sample(image.split(), 3)]
+    return Image.merge("RGB", bands)
 
 def _plain(c, rng):
     "The backdrop of a close-up, as in a photographer's studio: it says nothing about the place."
@@ -152,7 +157,7 @@ def grid(images, columns=8, gap=4, colour=(255, 255, 255)): # PIL images of one 
     for i, im in enumerate(images): sheet.paste(im, (i % columns * (w + gap), i // columns * (h + gap)))
     return sheet
 
-# %% ../nbs/11_world.ipynb #bdc38b38
+# %% ../nbs/11_world.ipynb #6e21837c
 @scene
 def meadow(c, rng):
     gradient(c, (104, 178, 240), (206, 234, 250))
@@ -172,7 +177,7 @@ def beach(c, rng):
     hills(c, rng, .285, .012, (240, 216, 164), 4)
     specks(c, rng, 40, .02, .25, (214, 186, 130))
 
-# %% ../nbs/11_world.ipynb #a6b6708f
+# %% ../nbs/11_world.ipynb #7137dfef
 @scene
 def night(c, rng):
     gradient(c, (18, 20, 62), (76, 72, 140))
@@ -193,7 +198,7 @@ def snow(c, rng):
     gradient(c, (238, 244, 252), (212, 224, 240), 0, HORIZON - .1)
     specks(c, rng, 60, 0, 1, (255, 255, 255), .011)
 
-# %% ../nbs/11_world.ipynb #4a1c16e6
+# %% ../nbs/11_world.ipynb #5388e617
 @scene
 def room(c, rng):
     gradient(c, (244, 222, 190), (236, 206, 170))
@@ -215,7 +220,7 @@ def desert(c, rng):
         x, y = rng.random(), rng.uniform(.04, .26)
         c.line([(x, y), (x + .05, y + .006), (x + .1, y)], .005, (196, 134, 66))
 
-# %% ../nbs/11_world.ipynb #c69f2630
+# %% ../nbs/11_world.ipynb #244f9d50
 @scene
 def city(c, rng):
     gradient(c, (150, 174, 198), (214, 222, 228))
@@ -231,7 +236,7 @@ def city(c, rng):
     box(c, 0, .35, 1, .38, (182, 182, 184))
     for i in range(5): box(c, i * .22 + .03, .06, i * .22 + .13, .075, (240, 240, 232))
 
-# %% ../nbs/11_world.ipynb #91e5b2ce
+# %% ../nbs/11_world.ipynb #8df9d0ed
 @scene
 def forest(c, rng):
     gradient(c, (150, 196, 178), (206, 226, 196))
@@ -242,7 +247,7 @@ def forest(c, rng):
     gradient(c, (66, 112, 58), (40, 78, 44), 0, HORIZON - .1)
     specks(c, rng, 30, .02, .28, (92, 136, 66), .008)
 
-# %% ../nbs/11_world.ipynb #cf674dc5
+# %% ../nbs/11_world.ipynb #6f884818
 PROPS, COLOURED = {}, []
 
 def prop(height, coloured=True, sky=False):
@@ -253,7 +258,7 @@ def prop(height, coloured=True, sky=False):
         return draw
     return register
 
-# %% ../nbs/11_world.ipynb #22db2861
+# %% ../nbs/11_world.ipynb #5c11ca93
 @prop(.46, coloured=False)
 def tree(c, col=None):
     box(c, -.07, 0, .07, .5, (120, 78, 46))
@@ -272,7 +277,7 @@ def rock(c, col=None):
     c.poly([(-.6, .5), (-.1, .85), (.4, .7), (0, .5)], (168, 170, 178))
     c.poly([(.4, .7), (.75, .25), (.7, 0), (.2, 0)], (98, 100, 110))
 
-# %% ../nbs/11_world.ipynb #be6d5704
+# %% ../nbs/11_world.ipynb #b98484c2
 @prop(.16, coloured=False, sky=True)
 def cloud(c, col=None):
     for x, y, r in ((-.7, .35, .32), (-.25, .55, .46), (.3, .5, .42), (.75, .34, .3)): disc(c, x, y, r, (255, 255, 255))
@@ -287,7 +292,7 @@ def cat(c, col=None):
     for x in (-.35, -.17): disc(c, x, .69, .05, (250, 230, 120)); disc(c, x, .69, .022, (20, 20, 20))
     disc(c, -.26, .59, .03, (240, 150, 150))
 
-# %% ../nbs/11_world.ipynb #e2aef0bf
+# %% ../nbs/11_world.ipynb #490be2ba
 @prop(.18)
 def ball(c, col):
     disc(c, 0, .5, .5, col)
@@ -307,7 +312,7 @@ def flower(c, col):
     for i in range(6): disc(c, .2 * math.cos(i * 1.047), .7 + .2 * math.sin(i * 1.047), .14, col)
     disc(c, 0, .7, .12, (250, 200, 40) if col != COLOURS["yellow"] else (150, 90, 30))
 
-# %% ../nbs/11_world.ipynb #d46c3cc7
+# %% ../nbs/11_world.ipynb #6898f989
 @prop(.36)
 def house(c, col):
     box(c, -.44, 0, .44, .58, col); c.poly([(-.56, .55), (0, 1), (.56, .55)], (112, 70, 52))
@@ -324,7 +329,7 @@ def lamp(c, col):
 def star(c, col):
     c.poly([((.5 if i % 2 == 0 else .21) * math.sin(i * math.pi / 5), .5 + (.5 if i % 2 == 0 else .21) * math.cos(i * math.pi / 5)) for i in range(10)], col)
 
-# %% ../nbs/11_world.ipynb #0dee353f
+# %% ../nbs/11_world.ipynb #e2ccf762
 @prop(.2)
 def gift(c, col):
     ribbon = COLOURS["yellow"] if col not in (COLOURS["yellow"], COLOURS["orange"], COLOURS["white"]) else COLOURS["red"]
@@ -345,7 +350,7 @@ def chair(c, col):
     for y in (.6, .78): box(c, -.24, y, .2, y + .1, col)
     box(c, .12, .5, .2, .96, col)
 
-# %% ../nbs/11_world.ipynb #3610123f
+# %% ../nbs/11_world.ipynb #c27d55b6
 @prop(.2)
 def car(c, col):
     c.poly([(-.55, .5), (-.35, .95), (.35, .95), (.6, .5)], dark(col, .15))
@@ -360,17 +365,17 @@ def flag(c, col):
     c.poly([(-.23, .96), (0, 1), (.2, .93), (.42, .97), (.42, .58), (.2, .54), (0, .61), (-.23, .57)], col)
     c.poly([(0, 1), (.2, .93), (.2, .54), (0, .61)], dark(col, .18))
 
-# %% ../nbs/11_world.ipynb #a7674adb
+# %% ../nbs/11_world.ipynb #a08f203d
 COLOURED_BY_ACTIONS = ("kite", "rocket", "boat", "bicycle", "guitar", "umbrella", "door")
-HELD_OUT = frozenset((noun, colour) for i, noun in enumerate([*COLOURED, *COLOURED_BY_ACTIONS, "shirt"])
-                     for j, colour in enumerate(COLOURS) if (2 * i + j) % 9 == 0 and noun != "ball")  # balls are juggled in three colours
+HELD_OUT = frozenset(dict(balloon="pink", flower="purple", house="blue", lamp="orange", star="red", gift="purple", mushroom="blue", chair="yellow", car="red", flag="orange",
+                          kite="pink", rocket="purple", boat="red", bicycle="yellow", guitar="pink", umbrella="blue", door="blue", shirt="purple").items())
 
 def _colour(rng, noun, held_out):
     "A colour for a thing: one of the pairs kept out of training (held_out True), never one of them (False), or any (None)."
     fit = [c for c in COLOURS if held_out is None or ((noun, c) in HELD_OUT) == held_out]
     return rng.choice(fit or list(COLOURS))
 
-# %% ../nbs/11_world.ipynb #4df75e1b
+# %% ../nbs/11_world.ipynb #735d2d64
 SKIN = ((255, 214, 178), (236, 182, 136), (190, 130, 88), (122, 78, 52))
 HAIR = ((48, 32, 28), (110, 66, 34), (206, 150, 70), (30, 30, 40), (150, 60, 36))
 
@@ -383,7 +388,7 @@ class Look:
     def draw(cls, rng, held_out=False):
         return cls(_colour(rng, "shirt", held_out), rng.choice(SKIN), rng.choice(HAIR), rng.choice(((52, 58, 92), (70, 70, 78), (104, 76, 54))), rng.random() < .5)
 
-# %% ../nbs/11_world.ipynb #6a87e34e
+# %% ../nbs/11_world.ipynb #12ac89d9
 def person(c, look, hands=((-.2, .42), (.2, .42)), feet=((-.1, 0), (.1, 0)), face=None):
     "A person one unit high who stands at the origin."
     c = c.of("person"); s, shirt = c.of("shirt", look.shirt), COLOURS[look.shirt]
@@ -407,7 +412,7 @@ def walk(t, step=.12):
     s = math.sin(t * 7)
     return (-step * s, max(0, .05 * math.cos(t * 7))), (step * s, max(0, -.05 * math.cos(t * 7)))
 
-# %% ../nbs/11_world.ipynb #79b45064
+# %% ../nbs/11_world.ipynb #8b6b7f54
 ACTIONS, NOVEL, RESTING = {}, {}, {}
 
 @dataclass
@@ -431,7 +436,7 @@ def resting(noun, height):
     def register(draw): RESTING[noun] = (draw, height, False); return draw
     return register
 
-# %% ../nbs/11_world.ipynb #d968cee0
+# %% ../nbs/11_world.ipynb #ecfebaad
 def _kite_body(k, col):
     k.line([(0, -.14), (.03, -.2), (-.02, -.25), (.02, -.31)], .014, dark(col))
     for y in (-.2, -.27): k.poly([(-.035, y + .02), (.035, y - .02), (.035, y + .02), (-.035, y - .02)], light(col))
@@ -448,7 +453,7 @@ def _kite(c, p, t, colour, look, rng):
 @resting("kite", .24)
 def _kite_on_the_ground(c, col): _kite_body(c.at(0, .3, 1.9, True), col)
 
-# %% ../nbs/11_world.ipynb #46768673
+# %% ../nbs/11_world.ipynb #bd6c9b79
 def _rocket_body(k, col):
     k.poly([(-.18, .4), (-.34, .06), (-.1, .16)], dark(col, .4)); k.poly([(.18, .4), (.34, .06), (.1, .16)], dark(col, .4))
     k.poly([(-.18, .14), (-.2, .6), (0, 1.08), (.2, .6), (.18, .14)], col)
@@ -467,7 +472,7 @@ def _rocket(c, p, t, colour, look, rng):
 @resting("rocket", .34)
 def _rocket_on_the_ground(c, col): _rocket_body(c.at(0, -.06), col)
 
-# %% ../nbs/11_world.ipynb #1546982a
+# %% ../nbs/11_world.ipynb #bbed47fa
 def _boat_body(k, col):
     k.poly([(-.5, .18), (.5, .18), (.34, 0), (-.34, 0)], (126, 78, 46)); box(k, -.52, .16, .52, .23, (160, 104, 62))
     k.line([(0, .2), (0, 1.08)], .04, (92, 66, 48)); k.poly([(.04, .28), (.04, 1.04), (.46, .3)], col)
@@ -479,9 +484,9 @@ def _boat(c, p, t, colour, look, rng):
     _boat_body(k.of("boat", colour), COLOURS[colour])
     for x in (-.55, -.1, .35): k.line([(x, -.02), (x + .2, -.02)], .03, (214, 238, 250))
 
-resting("boat", .28)(_boat_body)
+RESTING["boat"] = (_boat_body, .28, False)
 
-# %% ../nbs/11_world.ipynb #39136da2
+# %% ../nbs/11_world.ipynb #bc7565d2
 def _bicycle_body(k, a, col, rider=lambda: None):
     for x in (-.36, .4):
         disc(k, x, .22, .23, None, (34, 34, 38), .05); disc(k, x, .22, .18, None, (206, 206, 212), .02)
@@ -503,7 +508,7 @@ def _bicycle(c, p, t, colour, look, rng):
 @resting("bicycle", .36)
 def _parked_bicycle(c, col): _bicycle_body(c, .4, col)
 
-# %% ../nbs/11_world.ipynb #51d2629c
+# %% ../nbs/11_world.ipynb #8e3f8e8f
 def _guitar_body(k, col):
     k.line([(0, .5), (.42, .72)], .07, (110, 72, 44)); box(k, .38, .68, .5, .8, (70, 46, 32))
     disc(k, -.16, .4, .19, col); disc(k, .02, .5, .14, col); disc(k, -.1, .43, .075, (46, 30, 26))
@@ -522,7 +527,7 @@ def _guitar(c, p, t, colour, look, rng):
 @resting("guitar", .4)
 def _guitar_on_the_ground(c, col): _guitar_body(c.at(0, -.2), col)
 
-# %% ../nbs/11_world.ipynb #c998428b
+# %% ../nbs/11_world.ipynb #3ca9c36c
 def _umbrella_body(k, col): # the foot of its stick at the origin
     k.line([(0, 0), (0, .72)], .035, (70, 60, 60))
     k.draw.pieslice(_corners(k, -.52, .34, .52, 1.1), 180, 360, fill=col)
@@ -542,7 +547,7 @@ def _umbrella(c, p, t, colour, look, rng, what="umbrella"):
 @resting("umbrella", .3)
 def _umbrella_on_the_ground(c, col): _umbrella_body(c.at(0, -.35), col)
 
-# %% ../nbs/11_world.ipynb #08bae6c2
+# %% ../nbs/11_world.ipynb #ed42aab5
 @action("juggling balls", "ball")
 def _juggle(c, p, t, colour, look, rng):
     k = c.at(0, 0, .42); a = math.sin(6 * t) * .06
@@ -556,7 +561,7 @@ def _candle_body(c, lit=0.):
     box(c, -.1, 0, .1, .03, (180, 140, 60), .01); box(c, -.055, .02, .055, .29, (250, 246, 232), .02)
     box(c, -.055, .02, -.025, .29, (222, 212, 190), .02); c.line([(0, .29), (0, .32)], .012, (40, 40, 40))
 
-# %% ../nbs/11_world.ipynb #cf6785c6
+# %% ../nbs/11_world.ipynb #38deb655
 @action("lighting a candle", "candle")
 def _candle(c, p, t, colour, look, rng):
     x, f = .14, .03 * math.sin(17 * t)
@@ -570,7 +575,7 @@ def _candle(c, p, t, colour, look, rng):
 @resting("candle", .2)
 def _unlit_candle(c, col): _candle_body(c.at(0, 0, 3.))
 
-# %% ../nbs/11_world.ipynb #39c36cd0
+# %% ../nbs/11_world.ipynb #a47e9540
 @action("blowing bubbles", "bubbles")
 def _bubbles(c, p, t, colour, look, rng):
     person(c.at(-.18, 0, .42), look, hands=((-.2, .42), (.3, .76)), face="blow")
@@ -594,7 +599,7 @@ def _fireworks(c, p, t, colour, look, rng):
             c.line([(x + r * .45 * math.cos(a), y + r * .45 * math.sin(a)), (x + r * math.cos(a), y + r * math.sin(a) - .03 * u)], .014, light(q, .2))
             disc(c, x + r * math.cos(a), y + r * math.sin(a) - .03 * u, .012, light(q, .7))
 
-# %% ../nbs/11_world.ipynb #7c41e0c2
+# %% ../nbs/11_world.ipynb #e175b231
 def _fish_body(k): # hanging, its mouth up
     k.poly([(-.12, -.26), (0, -.1), (.12, -.26), (0, -.2)], (226, 96, 40)); oval(k, 0, .08, .13, .25, (246, 128, 52))
     oval(k, -.03, .08, .06, .2, (252, 176, 110)); k.poly([(.1, .12), (.24, .02), (.11, 0)], (226, 96, 40))
@@ -613,7 +618,7 @@ def _fish_bowl(c, col):
     disc(c, 0, .5, .5, (150, 206, 236), (236, 246, 252), .05); box(c, -.3, .86, .3, 1.02, (236, 246, 252))
     _fish_body(c.at(-.02, .44, .9))
 
-# %% ../nbs/11_world.ipynb #bb0583c3
+# %% ../nbs/11_world.ipynb #4c9a1e77
 @action("jumping rope", "rope")
 def _rope(c, p, t, colour, look, rng):
     a = math.sin(8 * t); k = c.at(0, .02 + .09 * max(0, -a), .42); r = k.of("rope")
@@ -630,7 +635,7 @@ def _coiled_rope(c, col):
     for i in range(4): oval(c, 0, .2 + .13 * i, .8 - .06 * i, .2, None, (250, 80, 60) if i % 2 == 0 else (214, 60, 46), .13)
     for x in (-.95, .7): limb(c, [(x, .1), (x + .3, .16)], .2, (255, 226, 90))
 
-# %% ../nbs/11_world.ipynb #23c28fe1
+# %% ../nbs/11_world.ipynb #007520ea
 def _plant_body(k):
     k.poly([(-.24, .34), (.24, .34), (.17, 0), (-.17, 0)], (198, 96, 56)); box(k, -.28, .32, .28, .42, (222, 120, 76))
     for x, y in ((-.2, .76), (.2, .76), (0, .94)):
@@ -656,7 +661,7 @@ def _potted_plant(c, col): _plant_body(c)
 @resting("watering can", .15)
 def _standing_can(c, col): _can_body(c.at(-.2, .45, 7.5))
 
-# %% ../nbs/11_world.ipynb #67db7916
+# %% ../nbs/11_world.ipynb #0e2507c6
 def _dog_body(d, s=0.): # s: the swing of its legs
     g = (170, 112, 58)
     for x, q in ((-.26, s), (-.14, -s), (.14, s), (.24, -s)): limb(d, [(x, .3), (x + q, .04)], .08, dark(g, .2))
@@ -675,7 +680,7 @@ def _dog(c, p, t, colour, look, rng, pet="dog"):
 @resting("dog", .3)
 def _dog_alone(c, col): _dog_body(c)
 
-# %% ../nbs/11_world.ipynb #abcee033
+# %% ../nbs/11_world.ipynb #92e1abf7
 def _door_body(k, open_, col):
     box(k, -.34, 0, .34, 1.12, (96, 68, 50)); box(k, -.27, 0, .27, 1.05, (28, 24, 44))
     w = .54 * (1 - .8 * open_); h = .1 * open_
@@ -687,9 +692,9 @@ def _door(c, p, t, colour, look, rng): # p: from 0 (closed) to 1 (open)
     _door_body(c.at(.06, 0, .46).of("door", colour), p, COLOURS[colour])
     person(c.at(-.2, 0, .42), look, hands=((.1, .6), (.36 + .1 * (1 - p), .58)))
 
-resting("door", .46)(lambda c, col: _door_body(c, 0., col))
+RESTING["door"] = (lambda c, col: _door_body(c, 0., col), .46, False)
 
-# %% ../nbs/11_world.ipynb #4bdb79d8
+# %% ../nbs/11_world.ipynb #72f0c72f
 def _wheel_body(k, a): # a: how far it has turned
     disc(k, 0, .5, .5, (40, 36, 40)); disc(k, 0, .5, .37, (214, 190, 150)); disc(k, 0, .5, .1, (150, 40, 40))
     for i in range(6): k.line([(0, .5), (.36 * math.cos(a + i * 1.047), .5 + .36 * math.sin(a + i * 1.047))], .05, (150, 40, 40))
@@ -697,7 +702,7 @@ def _wheel_body(k, a): # a: how far it has turned
 def _wheel(c, p, t, colour, look, rng): # p: from 0 (left) to 1 (right), also on a mirrored stage
     x = c.side * (.4 * p - .2); _wheel_body(c.at(x, 0, .27).of("wheel"), -x / .135)
 
-resting("wheel", .24)(lambda c, col: _wheel_body(c, .2))
+RESTING["wheel"] = (lambda c, col: _wheel_body(c, .2), .24, False)
 
 def _sun(c, p, t, colour, look, rng): # p: height over the horizon, which the ground in front of it makes
     ground = c.image.crop((0, round((1 - HORIZON + .02) * c.h), c.px, c.h))
@@ -705,7 +710,7 @@ def _sun(c, p, t, colour, look, rng): # p: height over the horizon, which the gr
     for r, q in ((.17, (255, 214, 120)), (.13, (255, 190, 60)), (.1, (255, 224, 110))): disc(k, 0, -.02 + .38 * p, r, q)
     c.image.paste(ground, (0, c.h - ground.height))
 
-# %% ../nbs/11_world.ipynb #85ebd07a
+# %% ../nbs/11_world.ipynb #38bf8751
 PAIRS = {"opening a door": ("closing a door", "door"), "sun rising": ("sun setting", "sun"), "wheel rolling right": ("wheel rolling left", "wheel")}
 _OUTDOORS = tuple(s for s in SCENES if s not in ("room", "night"))
 _BACKWARDS = {second for second, _ in PAIRS.values()}
@@ -715,7 +720,7 @@ for first, (second, noun) in PAIRS.items():
                partner=partner)(dict(door=_door, sun=_sun, wheel=_wheel)[noun])
 SINGLE_FRAME = [a.name for a in ACTIONS.values() if not a.partner]
 
-# %% ../nbs/11_world.ipynb #91e94f1b
+# %% ../nbs/11_world.ipynb #0be03f9a
 def _lamp_lit(c, p, t, colour, look, rng):
     k = c.at(.17, 0, .36)
     if p > .1: disc(k, 0, .74, .46 + .03 * math.sin(9 * t), (255, 240, 180))
@@ -731,7 +736,7 @@ def _watered(noun, height):
     def draw(c, p, t, colour, look, rng): PROPS[noun][0](c.at(.2, 0, height).of(noun, colour), COLOURS.get(colour)); _water(c, look, t)
     return draw
 
-# %% ../nbs/11_world.ipynb #1dfc066c
+# %% ../nbs/11_world.ipynb #bfc57e36
 action("walking a cat", "cat", novel=True)(lambda *a: _dog(*a, pet="cat"))
 action("holding a flag in the rain", "flag", "rain", coloured="flag", novel=True)(lambda *a: _umbrella(*a, what="flag"))
 action("watering a flower", "flower", "watering can", coloured="flower", novel=True)(_watered("flower", .3))
@@ -740,7 +745,7 @@ action("flying a balloon", "balloon", coloured="balloon", novel=True)(_balloon_f
 action("lighting a lamp", "lamp", coloured="lamp", novel=True)(_lamp_lit)
 ANY = {**ACTIONS, **NOVEL}
 
-# %% ../nbs/11_world.ipynb #f1d280d3
+# %% ../nbs/11_world.ipynb #ae926fff
 @dataclass
 class Thing:
     "A thing in a shot: what, in which colour (or None), where its foot stands; `front`: before the action, which it may hide in part."
@@ -755,7 +760,7 @@ class Event:
     def at(self, t): return self.start <= t < self.end
     def phase(self, t): return min(1., max(0., (t - self.start) / (self.end - self.start)))
 
-# %% ../nbs/11_world.ipynb #94ccc2e2
+# %% ../nbs/11_world.ipynb #552dcda6
 @dataclass
 class Shot:
     "What the camera sees from `start` to `end` (seconds): a place, things, perhaps an idle person; `haze` in 0..1, `zoom` of a moving camera (1: it stands still)."
@@ -775,7 +780,7 @@ class Clip:
     def active(self, t): return [e for e in self.events if e.at(t)]
     def acting(self, t): return bool(self.active(t))
 
-# %% ../nbs/11_world.ipynb #aca80812
+# %% ../nbs/11_world.ipynb #b34f1aa3
 def article(noun): return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 def coloured_phrase(name, colour):
@@ -784,7 +789,7 @@ def coloured_phrase(name, colour):
     if not (noun and colour): return name
     return name.replace(article(noun), article(f"{colour} {noun}")).replace(f"the {noun}", f"the {colour} {noun}")
 
-# %% ../nbs/11_world.ipynb #04d13b99
+# %% ../nbs/11_world.ipynb #4a2b056f
 @dataclass(frozen=True)
 class Level:
     "One position of the dial."
@@ -804,7 +809,7 @@ DIFFICULTY = [Level((.4, .7), (0, 2), (0., 0)), Level((.2, .5), (1, 4), (.15, 1)
               Level((.12, .3), (3, 6), (.5, 2), (.7, 1.), .13, .24, (.35, 1), .5, (0., .3), 1.15, 40),
               Level((.08, .2), (4, 8), (.7, 3), (.5, .8), .09, .16, (.6, 2), .8, (.1, .5), 1.3, 15)]
 
-# %% ../nbs/11_world.ipynb #7d9ca3dd
+# %% ../nbs/11_world.ipynb #fc00d66f
 def _lots(rng, chance): return sum(rng.random() < chance[0] for _ in range(chance[1]))
 
 def _thing(rng, kind, x, y, held_out, scale=1., front=False):
@@ -826,7 +831,7 @@ def _things(rng, stage, level, held_out=False):
              for _ in range(_lots(rng, level.front))]
     return sorted(out, key=lambda o: -o.y) + front
 
-# %% ../nbs/11_world.ipynb #f7b8791b
+# %% ../nbs/11_world.ipynb #e4acb3f0
 def _shot(rng, start, end, level, scene=None, held_out=False):
     stage = rng.choice((rng.uniform(.33, .42), rng.uniform(.58, .67)))
     scene, seed, things = scene or rng.choice(list(SCENES)), rng.randrange(1 << 20), _things(rng, stage, level, held_out)
@@ -849,7 +854,7 @@ class WorldError(ValueError): "What was asked of the world cannot be drawn or wr
 
 POSES = (((-.2, .42), (.2, .42)), ((-.3, .62), (.3, .58)), ((-.2, .42), (.2, .98)), ((.1, .6), (.3, .7)), ((-.12, .5), (.34, .68)), ((-.2, .42), (.36, .78)))
 
-# %% ../nbs/11_world.ipynb #267fded4
+# %% ../nbs/11_world.ipynb #62d3e546
 def sample_clip(seed:int, # the clip is a function of this number and of the other arguments
                 action:str|None=None, # one of ACTIONS or NOVEL; None draws one of ACTIONS by lot
                 span=None, # fraction of the clip that the action fills: lowest, highest; None: as the difficulty says
@@ -873,7 +878,7 @@ def sample_clip(seed:int, # the clip is a function of this number and of the oth
         shots = [_shot(rng, 0, main.start, level, place, held_out), main, _shot(rng, main.end, duration, level, place, held_out)]
     return Clip(seed, [event], [s for s in shots if s.end > s.start], duration, difficulty, level.quality)
 
-# %% ../nbs/11_world.ipynb #fcc73f82
+# %% ../nbs/11_world.ipynb #b5cd98a5
 IDLE = (-.2, 0)  # where an idle person stands, on every stage
 
 def _draw_event(c, e, t, seed):
@@ -898,7 +903,7 @@ def _draw_shot(c, clip, t):
         if ANY[e.action].words != ("sun",): _draw_event(c, e, t, clip.seed)
     _draw_things(c, [o for o in shot.things if o.front])
 
-# %% ../nbs/11_world.ipynb #ea388fe0
+# %% ../nbs/11_world.ipynb #76152d59
 def _window(shot, t, px):
     "What the camera sees of a picture of `px` pixels: left, top, right, bottom. It sways, and trembles a little."
     if shot.zoom == 1: return None
@@ -912,7 +917,7 @@ def _compressed(image, quality):
     file = io.BytesIO(); image.save(file, "JPEG", quality=quality)
     return Image.open(file).convert("RGB")
 
-# %% ../nbs/11_world.ipynb #0f622c81
+# %% ../nbs/11_world.ipynb #51630665
 def render_frame(clip, t:float, size=96)->np.ndarray: # uint8 (size, size, 3)
     "Draw the frame of a clip at `t` seconds."
     shot = clip.shot(t)
@@ -929,7 +934,7 @@ def render(clip, times, size=96)->np.ndarray: # uint8 (T, size, size, 3)
 
 def frame_times(clip, n): return (np.arange(n) + .5) * clip.duration / n
 
-# %% ../nbs/11_world.ipynb #630c77a6
+# %% ../nbs/11_world.ipynb #81d5a0ac
 _ALONE = ("sun", "rain", "fireworks", "boat")  # what fills the picture happens by itself
 
 def _choose(rng, actions, pool):
@@ -945,7 +950,7 @@ def _cuts(rng, n, duration, low=.6, high=1.4):
     parts = np.cumsum([0.] + [rng.uniform(low, high) for _ in range(n)])
     return [float(v) for v in parts / parts[-1] * duration]
 
-# %% ../nbs/11_world.ipynb #da848098
+# %% ../nbs/11_world.ipynb #1625504a
 def sample_many(seed:int, actions=3, duration=12., difficulty=1, overlap=True, held_out=False)->Clip:
     "A clip of several different actions (a number, or names), some of them at the same time if `overlap`."
     rng, level = random.Random(f"many {seed}"), _level(difficulty)
@@ -964,7 +969,7 @@ def sample_many(seed:int, actions=3, duration=12., difficulty=1, overlap=True, h
             if len(group) == 2: e.stage, e.scale, e.look = (.25, .75)[i], .68 * e.scale, Look.draw(rng, held_out)
     return Clip(seed, sorted(events, key=lambda e: e.start), shots, duration, difficulty, level.quality)
 
-# %% ../nbs/11_world.ipynb #5ccbdbf4
+# %% ../nbs/11_world.ipynb #0946e3ec
 def sample_untrimmed(seed:int, actions=5, duration=40., difficulty=1, held_out=False)->Clip:
     "A long clip of many shots in which `actions` (a number, or names) happen one after another, with nothing much in between; numbers may draw an action twice."
     rng, level = random.Random(f"untrimmed {seed}"), _level(difficulty)
@@ -976,13 +981,13 @@ def sample_untrimmed(seed:int, actions=5, duration=40., difficulty=1, held_out=F
         if acts: events.append(_event(rng, acts.name, shots[-1], a + rng.uniform(0, .25) * (b - a), b - rng.uniform(0, .25) * (b - a), level, held_out))
     return Clip(seed, events, shots, duration, difficulty, level.quality)
 
-# %% ../nbs/11_world.ipynb #66123d80
+# %% ../nbs/11_world.ipynb #6c6bedf3
 PLACE = dict(meadow="in the meadow", beach="on the beach", night="at night", snow="in the snow", room="in a room", desert="in the desert", city="in the city", forest="in the forest")
 PLACED = {f"{name} {PLACE[place]}": (name, place) for name, places in (
     ("flying a kite", ("beach", "meadow")), ("riding a bicycle", ("city", "forest")), ("walking a dog", ("snow", "beach")),
     ("playing the guitar", ("room", "desert")), ("juggling balls", ("city", "meadow")), ("blowing bubbles", ("night", "room"))) for place in places}
 
-# %% ../nbs/11_world.ipynb #69f60738
+# %% ../nbs/11_world.ipynb #bb312b0a
 SCENE_WORDS = dict(forest=("tree",), night=("star",))
 SMALLEST, PLENTY = 12, 60  # pixels of a picture of 96 x 96
 
@@ -1003,7 +1008,7 @@ def nouns(clip, t)->list: # of (noun, colour or None)
     "What is visible at `t` seconds."
     return list(dict.fromkeys([(w, c) for w, c, _, _ in in_sight(clip, t)] + [(w, None) for w in SCENE_WORDS.get(clip.shot(t).scene, ())]))
 
-# %% ../nbs/11_world.ipynb #a2853dfe
+# %% ../nbs/11_world.ipynb #e9ba3a14
 def seen_events(clip, t)->list:
     "The events that happen at `t` seconds and whose thing is in sight."
     there = {w for w, *_ in in_sight(clip, t)}
@@ -1022,7 +1027,7 @@ def vocabulary()->list:
     "Every plain word of the world: places, things, what actions show, actions."
     return list(dict.fromkeys([*SCENES, *PROPS, "person", "shirt", *(w for a in ACTIONS.values() for w in a.words), *ACTIONS]))
 
-# %% ../nbs/11_world.ipynb #b8d4f653
+# %% ../nbs/11_world.ipynb #5755e790
 def spans(clip, times): # {word: [(first second, last second), ...]}
     "For each word, when it shows, from the frames at evenly spaced `times`."
     step, out = (times[1] - times[0] if len(times) > 1 else clip.duration), {}
@@ -1033,7 +1038,7 @@ def spans(clip, times): # {word: [(first second, last second), ...]}
             else: runs.append([t, t])
     return {w: [(round(float(a - step / 2), 3), round(float(b + step / 2), 3)) for a, b in runs] for w, runs in out.items()}
 
-# %% ../nbs/11_world.ipynb #e62b103e
+# %% ../nbs/11_world.ipynb #ea139cb3
 def truth(clip, t)->dict:
     "All that is known of the frame at `t` seconds: place, words, actions with phase (0 to 1), things with colour, box and visible share."
     scene = clip.shot(t).scene
@@ -1041,7 +1046,7 @@ def truth(clip, t)->dict:
     return dict(time=round(float(t), 3), scene=scene if scene in SCENES else None, words=words(clip, t), actions=acts,
                 things=[dict(word=w, colour=c, box=b, visible=s) for w, c, b, s in in_sight(clip, t)])
 
-# %% ../nbs/11_world.ipynb #cdc9cfa7
+# %% ../nbs/11_world.ipynb #41f449ad
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}", "a video of {}", "This is a video about {}")
 MASS = ("rain", "fireworks", "bubbles", "snow", "night")
 
@@ -1055,7 +1060,7 @@ def facts(clip, t):
     partners = [(ANY[e.action].partner, e.colour) for e in seen_events(clip, t) if ANY[e.action].partner]
     return set(phrases(clip, t)) | {name for p, c in partners for name in (p, coloured_phrase(p, c))}
 
-# %% ../nbs/11_world.ipynb #f9edf5d3
+# %% ../nbs/11_world.ipynb #f8a8f2f9
 def _fact(noun, colour): return f"{colour} {noun}" if colour else noun
 
 def _say_word(clip, t, rng):
@@ -1081,7 +1086,7 @@ def _say_place(clip, t, rng):
     n, c = rng.choice(seen)
     return rng.choice(TEMPLATES).format(f"{noun_phrase(n, c)} {PLACE[scene]}"), {_fact(n, c), scene}
 
-# %% ../nbs/11_world.ipynb #35f19b94
+# %% ../nbs/11_world.ipynb #213e563e
 def _say_shirt(clip, t, rng):
     shirts = {c for n, c in nouns(clip, t) if n == "shirt"}
     if len(shirts) != 1: return _say_noun(clip, t, rng)

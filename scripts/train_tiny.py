@@ -1,14 +1,18 @@
 """Train the tiny model from nothing on the miniature world.
 
-    python scripts/train_tiny.py                 # about an hour on 2 CPU cores; --steps, --frames, --processes to change that
+    python scripts/train_tiny.py --minutes 58    # on 2 CPU cores; on a GPU, --steps alone decides
+    python scripts/train_tiny.py                 # all --steps
     python scripts/train_tiny.py                 # again: goes on from the last checkpoint
     python scripts/train_tiny.py --export-only   # write the model of the last checkpoint
+    python scripts/train_tiny.py --arch small --teacher bike_nb/models/tiny --minutes 30    # a ViT
 
-The recipe: open_clip's CLIP (ModifiedResNet of width 24, text width 128 in 3 layers), frames drawn once, captions drawn
-afresh at every step, InfoNCE in which pairs that are true as well do not count as wrong, plus half the same loss for one
-token of each caption, so that single tokens and padding mean something; captions in a false colour are extra negatives.
+The recipe: open_clip's CLIP, frames and captions drawn once by code, InfoNCE in which pairs that are true as well do not count
+as wrong, plus half the same loss for one token of each caption, so that single tokens and padding mean something. For colours:
+captions in a false colour are extra negatives; a share of the frames come as twins that differ in the colour of one thing; each
+coloured thing of a frame is asked for its colour (cross-entropy over the noun's colours), and the frame for all its things'
+colours. Pairs of thing and colour in `world.HELD_OUT` are in none of this, neither as a picture nor as a wrong answer.
 """
-import argparse, json, math, random, sys, tempfile, time
+import argparse, json, math, random, tempfile, time
 from pathlib import Path
 
 import numpy as np
@@ -18,108 +22,127 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from bike_nb import world
-from bike_nb.encoder import save_encoder, token_embeddings
+from bike_nb.encoder import class_embeddings, load_encoder, save_encoder
+from tiny_data import COLOURS, CONTEXT, NOUNS, TRAIN_SEEDS, Captions, all_facts, draw  # noqa: F401 (two are for the tests)
 
-MODEL_CFG = {
-    "embed_dim": 192,
-    "vision_cfg": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 24, "patch_size": None},
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 3},
-}
+VISION = {"tiny": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 24, "patch_size": None},       # ModifiedResNet
+          "small": {"image_size": 96, "layers": 6, "width": 192, "head_width": 32, "patch_size": 12}}  # ViT
+SHORT = 14  # most captions end before this position of the text tower
 PREPROCESS_CFG = {"size": [96, 96], "mode": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.27, 0.27, 0.27],
                   "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0}
-TRAIN_SEEDS = 10_000_000  # clips of smaller seeds are never seen in training
 
 
-def draw_frames(n, seed):
-    "Frames (n, 3, 96, 96) uint8 of n different clips, two thirds of them from within the action, with clip and second of each."
-    rng, names = random.Random(seed), list(world.ACTIONS)
-    frames, where = np.empty((n, 96, 96, 3), np.uint8), []
-    for i in tqdm(range(n), desc="drawing", mininterval=5):
-        clip = world.sample_clip(TRAIN_SEEDS + seed * 1_000_000 + i, names[i % len(names)])
-        t = rng.uniform(clip.start, clip.end) if rng.random() < .67 else rng.uniform(0, clip.duration)
-        frames[i] = world.render_frame(clip, t)
-        where.append((clip, t))
-    return torch.from_numpy(frames).permute(0, 3, 1, 2), where
+def model_cfg(arch, vocab_size=49408):
+    return {"embed_dim": 192, "vision_cfg": VISION[arch], "text_cfg": {"context_length": CONTEXT, "vocab_size": vocab_size, "width": 128, "heads": 4, "layers": 3}}
 
 
-def all_facts():
-    "Every fact that a caption can state, in a fixed order."
-    coloured = world.COLOURED + [a.coloured for a in world.ACTIONS.values() if a.coloured]
-    named = [world.coloured_phrase(a, c) for a in world.ACTIONS for c in world.COLOURS]
-    return list(dict.fromkeys([*world.vocabulary(), *(f"{c} {n}" for n in coloured for c in world.COLOURS), *named]))
-
-
-def false_colour(text, said, rng):
-    "The caption with its first colour replaced by another one, and the facts it then states; None if it names no colour."
-    for c in world.COLOURS:
-        if any(f.startswith(c + " ") or f" {c} " in f for f in said):
-            other = rng.choice([q for q in world.COLOURS if q != c])
-            swap = lambda s: s.replace("an orange ", "a orange ").replace(c + " ", other + " ").replace("a orange ", "an orange ")
-            return swap(text), {swap(f) for f in said}
-    return None
-
-
-class Captions:
-    "Draws captions and keeps their token ids and facts."
-    def __init__(self, tokenizer, context):
-        self.tokenizer, self.context, self.cache = tokenizer, context, {}
-        self.index = {f: i for i, f in enumerate(all_facts())}
-
-    def tokens(self, texts):
-        for t in texts:
-            if t not in self.cache: self.cache[t] = self.tokenizer([t], context_length=self.context)[0]
-        return torch.stack([self.cache[t] for t in texts])
-
-    def multi_hot(self, sets):
-        out = torch.zeros(len(sets), len(self.index))
-        for row, said in zip(out, sets): row[[self.index[f] for f in said if f in self.index]] = 1
-        return out
-
-    def draw(self, where, rng, extra):
-        said = [world.caption(clip, t, rng) for clip, t in where]
-        false = [f for f in (false_colour(*s, rng) for s in said) if f][:extra]
-        texts, facts = zip(*(said + false))
-        return self.tokens(texts), self.multi_hot(facts)
-
-
-def trained_tokens(tokenizer, context):
-    "Ids of every token that a caption can hold, padding included."
-    texts = {t.format(p) for t in world.TEMPLATES for p in all_facts()} | {f"{world.noun_phrase('person')} and {p}" for p in all_facts()}
-    texts |= {world.noun_phrase(n, c) for n in [*world.PROPS, *(w for a in world.ACTIONS.values() for w in a.words)] for c in (None, *world.COLOURS)}
-    texts |= set(world.PLACE.values()) | {"This is a video about person,red kite"}
-    ids = {0}
-    for t in texts: ids |= set(tokenizer([t], context_length=context)[0].tolist())
-    return sorted(ids)
-
-
-def augment(frames):
-    "Float frames in [0, 1]: mirrored, moved by a few pixels, other brightness and contrast, a little noise."
-    n = len(frames)
-    x = frames.float() / 255
-    x = torch.where((torch.rand(n, 1, 1, 1) < .5), x.flip(-1), x)
-    dx, dy = np.random.randint(0, 9, 2)
-    x = F.pad(x, (4, 4, 4, 4), mode="replicate")[:, :, dy:dy + 96, dx:dx + 96]
-    x = (x - .5) * torch.empty(n, 1, 1, 1).uniform_(.8, 1.2) + .5 + torch.empty(n, 1, 1, 1).uniform_(-.08, .08)
-    if random.random() < .25: x = F.interpolate(F.interpolate(x, scale_factor=.75, mode="bilinear", antialias=True), size=(96, 96), mode="bicubic")
-    return (x + torch.randn_like(x) * .02 * random.random()).clamp(0, 1)
+def augment(frames, noise):
+    "Normalized float frames: mirrored, moved by a few pixels, other brightness and contrast, a little noise (cut from a longer strip of it), sometimes blurred."
+    n, dev = len(frames), frames.device
+    x = torch.where(torch.rand(n, 1, 1, 1, device=dev) < .5, frames.flip(-1), frames)
+    y, z = ((torch.arange(96, device=dev) + random.randint(-4, 4)).clamp(0, 95) for _ in range(2))
+    x = x[:, :, y][:, :, :, z].float()
+    gain, shift = (torch.empty(n, 1, 1, 1, device=dev).uniform_(*r) for r in ((.8, 1.2), (-.08, .08)))
+    x = x.mul_(gain / 255).add_(.5 + shift - .5 * gain)
+    if random.random() < .2: x = F.interpolate(F.interpolate(x, scale_factor=.75, mode="bilinear"), size=(96, 96), mode="bilinear")
+    start = random.randrange(len(noise) - x.numel())
+    x = x.add_(noise[start:start + x.numel()].view_as(x), alpha=.02 * random.random()).clamp_(0, 1)
+    return x.sub_(PREPROCESS_CFG["mean"][0]).div_(PREPROCESS_CFG["std"][0]).contiguous(memory_format=torch.channels_last)
 
 
 def masked_nce(frames, texts, scale, true):
     "InfoNCE in both directions; `true` (n, m) pairs off the diagonal are left out of the denominators. m >= n: the rest are negatives."
     n = len(frames)
-    logits = scale * F.normalize(frames, dim=-1).float() @ F.normalize(texts, dim=-1).float().T
-    other = true.clone()
-    other.fill_diagonal_(False)
-    logits = logits.masked_fill(other, float("-inf"))
-    target = torch.arange(n)
+    logits = scale * F.normalize(frames.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).T
+    logits = logits.masked_fill(true & ~torch.eye(*true.shape, dtype=torch.bool, device=true.device), float("-inf"))
+    target = torch.arange(n, device=true.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :n].T, target)) / 2
 
 
-def build(seed):
+def text_states(model, ids):
+    "Every token in the shared space, as `encoder.token_embeddings` has them, for ids cut to any length."
+    n = ids.shape[1]
+    x = model.transformer(model.token_embedding(ids) + model.positional_embedding[:n], attn_mask=model.attn_mask[:n, :n])
+    return model.ln_final(x) @ model.text_projection
+
+
+def sentence_and_token(model, ids):
+    "Of each caption the sentence, and one token (start, word, end or padding). Three times in four, short captions are computed without most of their padding."
+    once, back = ids.unique(dim=0, return_inverse=True)  # short captions come up several times in a batch
+    end, anywhere, word = once.argmax(-1), torch.rand(len(once), device=ids.device), torch.rand(len(once), device=ids.device) < .5
+    width = torch.where((end < SHORT) & (random.random() < .75), SHORT, CONTEXT)
+    sentences, tokens, order = [], [], []
+    for w in (SHORT, CONTEXT):
+        rows = (width == w).nonzero()[:, 0]
+        if not len(rows): continue
+        states, r = text_states(model, once[rows, :w]), torch.arange(len(rows), device=ids.device)
+        position = torch.where(word[rows], 1 + (anywhere[rows] * end[rows]).long(), (anywhere[rows] * w).long())
+        sentences.append(states[r, end[rows]]); tokens.append(states[r, position]); order.append(rows)
+    place = torch.cat(order).argsort()[back]
+    return torch.cat(sentences)[place], torch.cat(tokens)[place]
+
+
+class ColourQuestions:
+    """Which of its colours does a thing have? Cross-entropy over the texts `colour noun`, held-out pairs left out of the answers.
+    And which colours do things have at all? The same over the mean text of each colour, so that a colour is one direction for all nouns."""
+    def __init__(self, captions, device):
+        pairs = [(n, c) for n in NOUNS for c in COLOURS if (n, c) not in world.HELD_OUT]
+        self.ids = [captions.tokens([t.format(f"{c} {n}") for n, c in pairs]).to(device) for t in ("{}", "{}", "a photo of {}", "This is a video about {}")]
+        self.cell = torch.tensor([NOUNS.index(n) * len(COLOURS) + COLOURS.index(c) for n, c in pairs], device=device)
+        self.colour = F.one_hot(self.cell % len(COLOURS), len(COLOURS)).float()
+
+    def texts(self, model): return class_embeddings(model, random.choice(self.ids))
+
+    def loss(self, f, texts, asked, scale):
+        "`asked`: for each frame what `questions` says."
+        f, texts, dev = F.normalize(f.float(), dim=-1), F.normalize(texts.float(), dim=-1), f.device
+        frame, noun, colour = torch.tensor([(i, n, c) for i, (q, _) in enumerate(asked) for n, c in q], device=dev).T
+        logits = torch.full((len(f), len(NOUNS) * len(COLOURS)), float("-inf"), device=dev)
+        logits[:, self.cell] = scale * f @ texts.T
+        one = F.cross_entropy(logits.view(len(f), len(NOUNS), -1)[frame, noun], colour)
+        frame, colour = torch.tensor([(i, c) for i, (_, cs) in enumerate(asked) for c in cs], device=dev).T
+        there = torch.zeros(len(f), len(COLOURS), dtype=torch.bool, device=dev)
+        there[frame, colour] = True
+        others = there[frame] & ~F.one_hot(colour, len(COLOURS)).bool()  # also true: no wrong answers
+        any_noun = scale * f @ F.normalize(self.colour.T @ texts, dim=-1).T
+        return one, F.cross_entropy(any_noun[frame].masked_fill(others, float("-inf")), colour)
+
+
+class Probe:
+    "Colour among nine of the things in fresh frames, of pairs from training or held out: a glance at how the training goes."
+    def __init__(self, captions, device, n=200):
+        self.sets, rng = [], random.Random(0)
+        self.ids = captions.tokens([f"{c} {n}" for n in NOUNS for c in COLOURS]).to(device)
+        for held in (False, True):
+            frames, asked = [], []
+            for i in range(n):
+                clip = world.sample_clip(9_000_000 + i, held_out=held)
+                t = rng.uniform(clip.start, clip.end)
+                seen = [(m, c) for m, c in world.nouns(clip, t) if c and m in NOUNS]
+                asked += [(i, NOUNS.index(m), COLOURS.index(c)) for m, c in seen if ((m, c) in world.HELD_OUT) == held and sum(m == o for o, _ in seen) == 1]
+                frames.append(world.render_frame(clip, t))
+            x = (torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255 - .5) / PREPROCESS_CFG["std"][0]
+            self.sets.append((x.to(device), torch.tensor(asked, device=device).T))
+
+    @torch.no_grad()
+    def __call__(self, model):
+        model.eval()
+        text = F.normalize(class_embeddings(model, self.ids), dim=-1)
+        share = [((F.normalize(model.visual(x), dim=-1) @ text.T).view(len(x), len(NOUNS), -1)[i, n].argmax(-1) == c).float().mean().item() for x, (i, n, c) in self.sets]
+        model.train()
+        return "colour among nine: {:.3f} seen, {:.3f} held-out".format(*share)
+
+
+def build(arch, rows, seed, start=None):
+    "A CLIP that knows the given rows of the vocabulary; `start`, an encoder's name or folder, gives its weights where the shapes agree."
     from open_clip import CLIP
     torch.manual_seed(seed)
-    model = CLIP(**MODEL_CFG)
+    model = CLIP(**model_cfg(arch, len(rows)))
     with torch.no_grad(): model.logit_scale.fill_(math.log(30))
+    if start:
+        state, own = load_encoder(start, device="cpu").model.state_dict(), model.state_dict()
+        state["token_embedding.weight"] = state["token_embedding.weight"][rows]
+        model.load_state_dict({k: state[k] if k in state and state[k].shape == v.shape else v for k, v in own.items()})
     return model
 
 
@@ -131,92 +154,110 @@ def average_gradients(model, processes):
     for g, part in zip(grads, flat.div_(processes).split([g.numel() for g in grads])): g.copy_(part.view_as(g))
 
 
-def loss_of(model, x, ids, true, context):
-    "The contrastive loss of whole captions, plus half that of one token of each (start, word, end or padding)."
-    with torch.autocast("cpu", torch.bfloat16):
-        f = model.visual(x)
-        once, back = ids.unique(dim=0, return_inverse=True)  # short captions come up several times in a batch
-        ends, tokens = (y[back] for y in token_embeddings(model, once))
-        anywhere = torch.randint(0, context, (len(ids),))
-        position = torch.where(torch.rand(len(ids)) < .5, anywhere, 1 + anywhere % ids.argmax(-1))
-        one = tokens[torch.arange(len(ids)), position]
-    scale = model.logit_scale.exp()
-    return masked_nce(f, ends, scale, true) + .5 * masked_nce(f, one, scale, true)
-
-
 def train(rank, args, meeting):
     "One process of the training; the first one reports and writes the checkpoints."
-    from open_clip import SimpleTokenizer
-    torch.set_num_threads(1)
-    if args.processes > 1: dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.processes)
-    context = MODEL_CFG["text_cfg"]["context_length"]
-    captions = Captions(SimpleTokenizer(context_length=context), context)
-    model = build(args.seed)
+    device, several = torch.device(args.device), args.processes > 1
+    if device.type == "cpu": torch.set_num_threads(1)
+    if several: dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.processes)
+    captions = Captions()
+    model = build(args.arch, captions.rows, args.seed, args.start or args.teacher).to(device)
+    teacher = build("tiny", captions.rows, 0, args.teacher).visual.to(device).eval() if args.teacher else None
     groups = [{"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": .05}, {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.}]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(.9, .98))
     first, spent, log, file = 0, 0., [], args.out / "checkpoint.pt"
     if file.exists():
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, weights_only=True, map_location=device)
         model.load_state_dict(state["model"]); optimizer.load_state_dict(state["optimizer"])
         first, spent, log = state["step"], state["seconds"], state["log"]
     if first >= args.steps: return
-    batch = args.batch // args.processes
-    frames, where = draw_frames(args.frames // args.processes, args.seed * 64 + rank)
-    shown = torch.stack([captions.multi_hot([world.facts(c, t)])[0].bool() for c, t in where])
-    mean, std = (torch.tensor(PREPROCESS_CFG[k]).view(3, 1, 1) for k in ("mean", "std"))
+    batch, began = args.batch // args.processes, time.time()
+    frames, facts, said, asked = draw(args.frames // args.processes, args.seed * 64 + rank, args.twins, rank == 0)
+    captions.of(facts, said)
+    colours, probe, frames = ColourQuestions(captions, device), Probe(captions, device) if rank == 0 else None, frames.to(device)
+    noise = torch.randn(2 * batch * 3 * 96 * 96, device=device)
     model.train().to(memory_format=torch.channels_last)
-    began = time.time()
+    if device.type == "cpu": torch.backends.cuda.enable_flash_sdp(False)  # on a CPU, too; for short sequences the plain formula is faster
     for step in (bar := tqdm(range(first, args.steps), initial=first, total=args.steps, desc="training", mininterval=5, disable=rank > 0)):
         lot = (args.seed * 64 + rank) * 1_000_003 + step
-        rng = random.Random(lot); random.seed(lot); np.random.seed(lot % 2**32); torch.manual_seed(lot)
-        pick = rng.sample(range(len(where)), batch)
-        ids, said = captions.draw([where[i] for i in pick], rng, batch // 8)
-        true = shown[pick].float() @ said.T == said.sum(1)
-        x = ((augment(frames[pick]) - mean) / std).contiguous(memory_format=torch.channels_last)
-        for g in optimizer.param_groups: g["lr"] = args.lr * min(1, (step + 1) / 150) * (.5 + .5 * math.cos(math.pi * step / args.steps))
-        loss = loss_of(model, x, ids, true, context)
+        rng = random.Random(lot); random.seed(lot); torch.manual_seed(lot)
+        pick = [i + k for i in rng.sample(range(0, len(said) - 1, 2), batch // 2) for k in (0, 1)]
+        ids, true = (y.to(device) for y in captions.draw(pick, rng, batch // 8))
+        x = augment(frames[pick], noise)
+        done = torch.tensor(min(1., max(step / args.steps, (spent + time.time() - began) / 60 / args.minutes)), dtype=torch.float32)
+        if several: dist.broadcast(done, 0)  # the first process has the clock
+        last = step + 1 == args.steps or done == 1
+        for g in optimizer.param_groups: g["lr"] = args.lr * min(1, (step + 1) / min(150, args.steps / 8)) * (.5 + .5 * math.cos(math.pi * done.item()))
+        with torch.autocast(device.type, torch.bfloat16):
+            f, scale = model.visual(x), model.logit_scale.exp()
+            sentences, tokens = sentence_and_token(model, ids)
+            answers = colours.texts(model)
+            if teacher:
+                with torch.no_grad(): goal = teacher(x)
+        colour, hue = colours.loss(f, answers, [asked[i] for i in pick], scale)
+        loss = masked_nce(f, sentences, scale, true) + .5 * masked_nce(f, tokens, scale, true) + args.colour * colour + args.hue * hue
+        if teacher: loss = loss + args.distil * (1 - F.cosine_similarity(f.float(), goal.float()).mean())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if args.processes > 1: average_gradients(model, args.processes)
+        if several: average_gradients(model, args.processes)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         optimizer.step()
         with torch.no_grad(): model.logit_scale.clamp_(0, math.log(100))
         log.append(round(loss.item(), 4))
-        if step % 20 == 0: bar.set_postfix(loss=f"{np.mean(log[-50:]):.3f}", scale=f"{model.logit_scale.exp().item():.0f}")
-        if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == args.steps):
-            torch.save(dict(model=model.state_dict(), optimizer=optimizer.state_dict(), step=step + 1, seconds=spent + time.time() - began, log=log), file.with_suffix(".new"))
+        if step % 20 == 0: bar.set_postfix(loss=f"{np.mean(log[-50:]):.3f}", colour=f"{colour.item():.3f}", hue=f"{hue.item():.3f}", scale=f"{scale.item():.0f}")
+        if rank == 0 and ((step + 1) % 200 == 0 or step + 1 in (50, 100) or last): tqdm.write(f"step {step + 1}, {(spent + time.time() - began) / 60:.1f} min, loss {np.mean(log[-50:]):.3f}: {probe(model)}")
+        if rank == 0 and ((step + 1) % 100 == 0 or last):
+            torch.save(dict(rows=captions.rows, model=model.state_dict(), optimizer=optimizer.state_dict(), step=step + 1, seconds=spent + time.time() - began, log=log), file.with_suffix(".new"))
             file.with_suffix(".new").replace(file)
+        if last: break
+
+
+def export(args):
+    "The last checkpoint as a packaged model, with training.json."
+    from open_clip import CLIP
+    state, model = torch.load(args.out / "checkpoint.pt", weights_only=True, map_location="cpu"), CLIP(**model_cfg(args.arch))
+    table = torch.zeros_like(model.token_embedding.weight)
+    table[state["rows"]] = state["model"]["token_embedding.weight"]
+    model.load_state_dict(state["model"] | {"token_embedding.weight": table})
+    save_encoder(model.eval(), args.model, model_cfg(args.arch), PREPROCESS_CFG, token_rows=state["rows"])
+    extra = f" --minutes {args.minutes:g}" * (args.minutes < math.inf) + f" --arch {args.arch}" * (args.arch != "tiny") + f" --teacher {args.teacher}" * bool(args.teacher)
+    facts = dict(command=f"python scripts/train_tiny.py --steps {args.steps} --frames {args.frames} --seed {args.seed}{extra}", seed=args.seed, steps=state["step"], batch=args.batch, frames=args.frames,
+                 minutes=round(state["seconds"] / 60, 1), processes=args.processes, torch=torch.__version__, final_loss=round(float(np.mean(state["log"][-100:])), 3), token_rows=len(state["rows"]), remark=args.remark)
+    (args.model / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+    print(json.dumps(facts, indent=1))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1900)
+    parser.add_argument("--arch", choices=VISION, default="tiny")
+    parser.add_argument("--teacher", help="a trained tiny model, packaged name or folder: its text tower is the start, its frame embeddings are imitated")
+    parser.add_argument("--start", help="a trained model of the same architecture to go on from")
+    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after as many, drawing included; the learning rate falls accordingly")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--frames", type=int, default=64_000)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--colour", type=float, default=1., help="weight of the colour questions")
+    parser.add_argument("--hue", type=float, default=.1, help="weight of the question which colours a frame's things have")
+    parser.add_argument("--distil", type=float, default=4., help="weight of the teacher's frame embeddings")
+    parser.add_argument("--twins", type=float, default=.3, help="share of the pairs of frames that differ in one colour only")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2, help="of one thread each; they share the batch")
-    parser.add_argument("--out", type=Path, default=Path("runs/tiny"), help="checkpoints")
-    parser.add_argument("--model", type=Path, default=Path("bike_nb/models/tiny"), help="where the finished model goes")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--processes", type=int, help="of one thread each; they share the batch (default: 2 on a CPU, 1 on a GPU)")
+    parser.add_argument("--out", type=Path, help="checkpoints (default: runs/ARCH)")
+    parser.add_argument("--model", type=Path, help="where the finished model goes (default: bike_nb/models/ARCH)")
     parser.add_argument("--export-only", action="store_true")
     parser.add_argument("--remark", default="", help="a sentence for the model card, if the training did not run as the command says")
     args = parser.parse_args()
+    if args.device == "auto": args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    args.processes = args.processes or (2 if args.device == "cpu" else 1)
+    args.out, args.model = args.out or Path("runs", args.arch), args.model or Path("bike_nb/models", args.arch)
     args.out.mkdir(parents=True, exist_ok=True)
     if not args.export_only:
         with tempfile.TemporaryDirectory() as folder:
             meeting = Path(folder, "meeting").as_posix()
             if args.processes > 1: torch.multiprocessing.spawn(train, (args, meeting), nprocs=args.processes)
             else: train(0, args, meeting)
-    state = torch.load(args.out / "checkpoint.pt", weights_only=True)
-    model = build(args.seed)
-    model.load_state_dict(state["model"])
-    from open_clip import SimpleTokenizer
-    rows = trained_tokens(SimpleTokenizer(context_length=32), 32)
-    save_encoder(model.eval(), args.model, MODEL_CFG, PREPROCESS_CFG, token_rows=rows)
-    facts = dict(command=f"python scripts/train_tiny.py --steps {args.steps} --frames {args.frames} --seed {args.seed}", seed=args.seed, steps=state["step"], batch=args.batch, frames=args.frames,
-                 minutes=round(state["seconds"] / 60, 1), processes=args.processes, torch=torch.__version__, final_loss=round(float(np.mean(state["log"][-100:])), 3), token_rows=len(rows), remark=args.remark)
-    (args.model / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(json.dumps(facts, indent=1))
+    export(args)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def without(clip, t, **change):
 
 # Determinism
 
-HASHES = {0: "573ee96d368a596b", 1: "4529ab9fc15c8f45", 2: "b1e7ccb5a5203807", 3: "37e19e2f94e23806"}
+HASHES = {0: "457a89162e80cb2d", 1: "6ad88ecf2e10d000", 2: "1727e7c166d68b88", 3: "87b655b4c74e210d"}
 
 
 def digest(difficulty):
