@@ -7,7 +7,7 @@ READY   := .venv/.installed
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); if [ "$$n" -gt 4 ]; then echo 4; else echo "$$n"; fi)
 KITE    := data_samples/00_flying_a_kite.mp4
 CLIP    ?= $(KITE)
-CONCEPTS ?= $(if $(filter $(KITE),$(CLIP)),flying a kite; flag; a person; yellow flower)
+CONCEPTS ?= $(if $(filter $(KITE),$(CLIP)),flying a kite; yellow flag; a person; white star)
 NB      ?=
 FLAGS   ?=
 MARKS    = $(shell echo $(FLAGS) | sed 's/  */ or /g')
@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lab check export notebooks readme bench tiny samples wheel constraints clean
+.PHONY: help venv demo test lab check export notebooks readme bench tiny small samples wheel constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -55,11 +55,15 @@ readme: $(READY) ## write README.md from nbs/index.ipynb
 bench: $(READY) ## measure what benchmarks/ measures and print the tables (2 threads; let the machine be idle)
 	@for f in benchmarks/*.py; do echo "== $$f"; OMP_NUM_THREADS=2 $(BIN)/python "$$f" || exit 1; done
 
-tiny: $(READY) ## train the tiny model from nothing (about an hour on 2 cores)
-	$(BIN)/python scripts/train_tiny.py
+tiny: $(READY) ## train the tiny model from nothing (about an hour on 2 cores; goes on where it was stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_tiny.py --minutes 54 --steps 3400
+
+small: $(READY) ## train the small model, a ViT that starts from what tiny knows (half an hour on 2 cores)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_tiny.py --arch small --teacher tiny --minutes 30
 
 samples: $(READY) ## render data_samples/ anew
-	$(BIN)/python -m bike_nb world data_samples --clips 12 --seed 69 --size 320
+	rm -rf data_samples
+	$(BIN)/python -m bike_nb world data_samples --clips 12 --seed 496 --size 320
 
 wheel: $(READY) ## build dist/*.whl
 	$(BIN)/python -m build --wheel
