@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lab check export notebooks readme bench tiny small samples wheel constraints clean
+.PHONY: help venv demo test lab check export notebooks readme bench tiny small cards samples wheel constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,10 @@ tiny: $(READY) ## train the tiny model from nothing (about an hour on 2 cores; g
 
 small: $(READY) ## train the small model, a ViT that starts from what tiny knows (half an hour on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_tiny.py --arch small --teacher tiny --minutes 30
+
+cards: $(READY) ## measure the packaged models on fresh clips, and write their novelty scores, figures and cards (half an hour)
+	@for m in tiny small; do OMP_NUM_THREADS=1 $(BIN)/python scripts/fit_novelty.py --model $$m && \
+	  OMP_NUM_THREADS=1 $(BIN)/python scripts/evaluate_world.py --model $$m --seeds 1 2 3 --difficulties 0 1 2 3 --write || exit 1; done
 
 samples: $(READY) ## render data_samples/ anew
 	rm -rf data_samples

@@ -15,7 +15,7 @@ __all__ = ['IMAGES', 'SCALES', 'HUES', 'DASHES', 'MARKS', 'INKS', 'ExplainError'
            'check_concepts', 'short_list', 'notes_on', 'default_lexicon', 'token_mask', 'check_settings', 'over_time',
            'spot', 'describe', 'as_encoder', 'find_unknown', 'explain']
 
-# %% ../nbs/09_explain.ipynb #c61d9bc9
+# %% ../nbs/09_explain.ipynb #4d8f214b
 import csv, io, json, os, re, textwrap, unicodedata, warnings
 from base64 import b64encode
 from contextlib import contextmanager
@@ -28,13 +28,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from .novelty import find_novelty, joined, listen
 from .video import Video, iter_video, read_video
 
-# %% ../nbs/09_explain.ipynb #9d8d1760
+# %% ../nbs/09_explain.ipynb #a7a1dbd7
 class ExplainError(ValueError):
     "What cannot be explained, and why: one sentence that names the culprit and says what to do."
 
-# %% ../nbs/09_explain.ipynb #1f694afc
+# %% ../nbs/09_explain.ipynb #392250e8
 IMAGES = ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"
 
 def natural_key(path):
@@ -42,14 +43,14 @@ def natural_key(path):
     parts = re.split(r"([0-9]+)", Path(path).name)
     return [int(s) if i % 2 else s.casefold() for i, s in enumerate(parts)]
 
-# %% ../nbs/09_explain.ipynb #2396d135
+# %% ../nbs/09_explain.ipynb #6ece4d1a
 def image_files(folder)->list:
     "The images of a folder in natural order; other files are passed over."
     found = [p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")]
     if found: return sorted(found, key=natural_key)
     raise ExplainError(f"{folder} holds no images ({', '.join(IMAGES)}): give a folder of frames, or a video file.")
 
-# %% ../nbs/09_explain.ipynb #7ae51543
+# %% ../nbs/09_explain.ipynb #559794e6
 def check_frames(x, what="the array")->np.ndarray: # uint8 (T,H,W,3)
     "The frames themselves if a model can look at them."
     x = np.asarray(x)
@@ -59,7 +60,7 @@ def check_frames(x, what="the array")->np.ndarray: # uint8 (T,H,W,3)
            "frames are RGB pictures, uint8 of shape (T,H,W,3)")
     raise ExplainError(f"{what} is {x.dtype} of shape {x.shape}: {fix}.")
 
-# %% ../nbs/09_explain.ipynb #1c88fef2
+# %% ../nbs/09_explain.ipynb #2b572349
 def read_image(item, name)->np.ndarray: # uint8 (H,W,3)
     "One picture of a sequence: a path, a PIL image or an array; upright, as its EXIF tag says."
     if isinstance(item, (str, os.PathLike)):
@@ -71,7 +72,7 @@ def read_image(item, name)->np.ndarray: # uint8 (H,W,3)
     if isinstance(item, Image.Image): item = item.convert("RGB")
     return check_frames(np.asarray(item)[None], name)[0]
 
-# %% ../nbs/09_explain.ipynb #37926202
+# %% ../nbs/09_explain.ipynb #717fd117
 def image_blocks(items, # paths, PIL images or arrays
                  times, # (T,) when each of them is shown
                  end, # of the last one
@@ -86,7 +87,7 @@ def image_blocks(items, # paths, PIL images or arrays
             f"{names[0]} {first[1]}×{first[0]}: the pictures of a clip must all be of one size.")
         yield Video(np.stack(frames), times[i:i+block], fps=0., duration=float(end))
 
-# %% ../nbs/09_explain.ipynb #059e88e2
+# %% ../nbs/09_explain.ipynb #cf04ef89
 def given_times(n, # pictures
                 times=None, # (n,) seconds
                 fps=None): # or their rate
@@ -99,7 +100,7 @@ def given_times(n, # pictures
     if not np.isfinite(times).all() or (np.diff(times) <= 0).any(): raise ExplainError("times must rise from frame to frame.")
     return times, "s"
 
-# %% ../nbs/09_explain.ipynb #7a5ced1e
+# %% ../nbs/09_explain.ipynb #1485605b
 def segment_centres(times, num_frames=None, start=0, end=None):
     "Indices of the pictures within [start, end): all, or those at the centres of `num_frames` equal segments."
     inside = np.flatnonzero((times >= (start or -np.inf)) & (times < (np.inf if end is None else end)))
@@ -108,7 +109,7 @@ def segment_centres(times, num_frames=None, start=0, end=None):
     if num_frames < 1: raise ExplainError(f"num_frames={num_frames} must be 1 or more.")
     return inside[((np.arange(num_frames) + .5) * len(inside) / num_frames).astype(int)]
 
-# %% ../nbs/09_explain.ipynb #6d704338
+# %% ../nbs/09_explain.ipynb #338eeae5
 @dataclass
 class Source:
     "Where frames come from."
@@ -118,7 +119,7 @@ class Source:
     start: float = 0.   # where the part to explain begins
     end: float = None   # and ends; None: with the file
 
-# %% ../nbs/09_explain.ipynb #f185ab77
+# %% ../nbs/09_explain.ipynb #8947740a
 def from_images(items, name, times, fps, num_frames, start, end, limit=None):
     "A `Source` of single pictures. Each stands for the time half-way to its neighbours."
     times, unit = given_times(len(items), times, fps)
@@ -128,26 +129,26 @@ def from_images(items, name, times, fps, num_frames, start, end, limit=None):
     if unit == "s" and times[0] >= 0: first, last = max(first, 0), min(last, limit or np.inf)
     return Source(name, image_blocks([items[i] for i in keep], times[keep], last), unit, float(first), float(last))
 
-# %% ../nbs/09_explain.ipynb #38c66843
+# %% ../nbs/09_explain.ipynb #9bfe9f30
 def distinct(video):
     "A `Video` without repeats: of a clip of ten frames, sixteen can be had only by taking some twice."
     times, once = np.unique(video.times, return_index=True)
     return Video(video.frames[once], times, video.fps, video.duration, video.path)
 
-# %% ../nbs/09_explain.ipynb #06549982
+# %% ../nbs/09_explain.ipynb #ac3e79ef
 def from_file(path, num_frames, fps, start, end):
     "A `Source` of a video file: `num_frames` in all, or `fps` a second, which are then read in blocks."
     blocks = [distinct(read_video(path, num_frames, start=start, end=end))] if fps is None else iter_video(path, fps=fps, start=start, end=end)
     return Source(str(path), blocks, "s", start, end)
 
-# %% ../nbs/09_explain.ipynb #44eef317
+# %% ../nbs/09_explain.ipynb #dac4764e
 def from_video(video, start, end):
     "A `Source` of frames that were read already."
     check_frames(video.frames, "the Video")
     video = distinct(video)
     return from_images(video.frames, str(video.path or "a Video"), video.times, None, None, start, end, video.duration)
 
-# %% ../nbs/09_explain.ipynb #13d30c44
+# %% ../nbs/09_explain.ipynb #b920c1a5
 def open_source(video, # a video file, a folder of images, a list of images, an array (T,H,W,3), or a `Video`
                 num_frames=16, fps=None, start=0, end=None, times=None)->Source:
     "The frames to explain, from whatever holds them."
@@ -163,20 +164,20 @@ def open_source(video, # a video file, a folder of images, a list of images, an 
     if times is not None: raise ExplainError(f"{video} has times of its own: leave times= away, or give the frames as an array.")
     return from_file(path, num_frames, fps, start, end)
 
-# %% ../nbs/09_explain.ipynb #625c759a
+# %% ../nbs/09_explain.ipynb #aa7f19f0
 def ranks(weights)->np.ndarray: # int, as `weights`
     "Places within each row, 1 for the largest; equals in the order of time."
     order = np.argsort(-np.asarray(weights), axis=-1, kind="stable")
     return np.argsort(order, axis=-1, kind="stable") + 1
 
-# %% ../nbs/09_explain.ipynb #8d2c3b73
+# %% ../nbs/09_explain.ipynb #160df159
 def frame_edges(times, start, end)->np.ndarray: # (T+1,)
     "Borders between the frames: half-way, and the ends of the clip."
     times = np.asarray(times, float)
     middle = (times[1:] + times[:-1]) / 2
     return np.concatenate([[min(start, times[0])], middle, [max(end, times[-1])]])
 
-# %% ../nbs/09_explain.ipynb #a5de887b
+# %% ../nbs/09_explain.ipynb #133da049
 def find_windows(cosine, # (T,) of one concept
                  edges, # (T+1,) borders of the frames
                  share=.5)->list: # (start, end) pairs
@@ -186,7 +187,7 @@ def find_windows(cosine, # (T,) of one concept
     steps = np.flatnonzero(np.diff(np.concatenate([[0], on, [0]])))
     return [(float(edges[a]), float(edges[b])) for a, b in steps.reshape(-1, 2)]
 
-# %% ../nbs/09_explain.ipynb #b6b417e2
+# %% ../nbs/09_explain.ipynb #f92a6266
 @dataclass(repr=False)
 class Evidence:
     "What `explain` found, in numbers: C concepts, T frames."
@@ -203,6 +204,7 @@ class Evidence:
     frames: np.ndarray = field(repr=False, default=None) # uint8 (T,h,w,3) thumbnails
     unknown: dict = field(default_factory=dict) # {concept: words that the model was never taught}
     notes: list = field(default_factory=list)   # what a reader of the numbers must know
+    novelty: object = None # `NoveltyScore`: how far the frames lie from the model's training; None where that was not measured
     embeddings: dict = field(repr=False, default_factory=dict) # normalized: frames (T,D), classes (C,D), tokens (C,L,D); mask and words (C,L)
     @property
     def rank(self): return ranks(self.saliency)
@@ -211,7 +213,7 @@ class Evidence:
     @property
     def windows(self): return [find_windows(c, self.edges) for c in self.cosine]
 
-# %% ../nbs/09_explain.ipynb #36af42d4
+# %% ../nbs/09_explain.ipynb #371b0f4f
 def width(text)->int:
     "Columns that a text takes in a terminal."
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
@@ -222,20 +224,20 @@ def elide(text, limit)->str:
     while width(text) > limit - 1: text = text[:-1]
     return text.rstrip() + "…"
 
-# %% ../nbs/09_explain.ipynb #322e297f
+# %% ../nbs/09_explain.ipynb #b6f52b24
 def columns(rows, right=())->str: # rows of texts; numbers of the columns to be set to the right
     "A plain table whose columns line up."
     wide = [max(map(width, column)) for column in zip(*rows)]
     pad = lambda i, s: " " * (wide[i] - width(s)) + s if i in right else s + " " * (wide[i] - width(s))
     return "\n".join("  ".join(pad(i, s) for i, s in enumerate(row)).rstrip() for row in rows)
 
-# %% ../nbs/09_explain.ipynb #4d76fac6
+# %% ../nbs/09_explain.ipynb #370f8af7
 def clock(t, length)->str: # seconds; length of the clip
     "A time as people write it: 0.25 in a clip of a second, 2.5 in a clip of ten, 1:05 or 1:02:05 in longer ones."
     if length <= 120: return f"{t:.{2 if length < 2 else 1}f}"
     return f"{int(t) // 3600}:{int(t) // 60 % 60:02d}:{int(t) % 60:02d}" if t >= 3600 else f"{int(t) // 60}:{int(t) % 60:02d}"
 
-# %% ../nbs/09_explain.ipynb #a67ba9fa
+# %% ../nbs/09_explain.ipynb #d458ce10
 def spell_window(window, e)->str: # (start, end), the answer
     'One window: "1.2–3.4 s", "1:05–1:10", or the frames inside it, "frames 3–5".'
     length, (a, b) = e.edges[-1], window
@@ -243,7 +245,7 @@ def spell_window(window, e)->str: # (start, end), the answer
     inside = e.times[(e.times >= a) & (e.times <= b)].astype(int)
     return f"frame {inside[0]}" if len(inside) == 1 else f"frames {inside[0]}–{inside[-1]}"
 
-# %% ../nbs/09_explain.ipynb #cebee054
+# %% ../nbs/09_explain.ipynb #b43ae11e
 def spell_windows(e, i, most=3)->str: # the answer, the number of a concept
     "When concept i shows most, in words."
     found = e.windows[i]
@@ -251,18 +253,18 @@ def spell_windows(e, i, most=3)->str: # the answer, the number of a concept
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return said + more if found else "equally in all frames"
 
-# %% ../nbs/09_explain.ipynb #0c0d504d
+# %% ../nbs/09_explain.ipynb #73fde1a4
 def headline(e)->str:
     "One line: how long, how many frames, which model."
     n, seconds = len(e.times), e.settings["unit"] == "s"
     length = [spell_window((e.edges[0], e.edges[-1]), e)] if seconds else []
     return " · ".join([*length, f"{n} frame" + "s" * (n > 1), f"model {e.model}"])
 
-# %% ../nbs/09_explain.ipynb #6ee8568f
+# %% ../nbs/09_explain.ipynb #4798c75d
 SCALES = """score: how well the clip shows the concept, by its best frames (concept spotting); mean: by all frames alike. Compare scores of one model only.
 shows most: where the cosine is in the upper half of its range in this clip. That is when, if at all: whether it shows, the scores say."""
 
-# %% ../nbs/09_explain.ipynb #42b4a18f
+# %% ../nbs/09_explain.ipynb #07ec2d99
 def number(x, digits=3)->str:
     "A number for the table, without a minus before zero."
     text = f"{x:.{digits}f}"
@@ -273,21 +275,21 @@ def answers(e)->list: # rows of texts
     flag = [" (never taught)" if c in e.unknown else "" for c in e.concepts]
     return [(elide(c, 40) + f, number(s), number(m), spell_windows(e, i)) for i, (c, f, s, m) in enumerate(zip(e.concepts, flag, e.scores, e.mean_scores))]
 
-# %% ../nbs/09_explain.ipynb #84017073
+# %% ../nbs/09_explain.ipynb #b995887e
 def summary(e)->str:
     "The answer as a plain table."
     when = columns([("concept", "score", "mean", "shows most"), *answers(e)], right=(1, 2))
     words = columns([("attribute", "cosine"), *((elide(n, 40), number(s)) for n, s in e.attributes)], right=(1,))
     notes = "\n".join(f"note: {n}" for n in e.notes)
-    return "\n\n".join(filter(None, [f"{e.video}\n{headline(e)}", when, words, SCALES, notes]))
+    return "\n\n".join(filter(None, [f"{e.video}\n{headline(e)}", when, words, e.novelty and str(e.novelty), SCALES, notes]))
 
-# %% ../nbs/09_explain.ipynb #34ede982
+# %% ../nbs/09_explain.ipynb #abb83960
 def plain(x):
     "Arrays as lists of Python floats with six significant digits, ready for JSON."
     if not np.isscalar(x): return [plain(v) for v in x]
     return float(f"{x:.6g}")
 
-# %% ../nbs/09_explain.ipynb #0d0de401
+# %% ../nbs/09_explain.ipynb #00ab6278
 def save_text(text, path):
     "Write UTF-8 under `path` in one step; without a path the text itself is the answer."
     if path is None: return text
@@ -300,19 +302,19 @@ def save_text(text, path):
     finally: part.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/09_explain.ipynb #d9e33e16
+# %% ../nbs/09_explain.ipynb #5965b4de
 def as_dict(e)->dict:
     "The answer as plain lists, in the layout of the JSON file."
     return dict(model=e.model, settings=e.settings, video=e.video, times=plain(e.times), concepts=e.concepts, scores=plain(e.scores),
                 saliency=plain(e.saliency), cosine=plain(e.cosine), rank=e.rank.tolist(), windows=plain(e.windows),
-                attributes=[dict(name=n, score=plain(s)) for n, s in e.attributes], notes=e.notes)
+                attributes=[dict(name=n, score=plain(s)) for n, s in e.attributes], novelty=e.novelty and e.novelty.to_dict(), notes=e.notes)
 
 def as_json(e)->str:
     "JSON with a key a line."
     lines = (f'"{k}": {json.dumps(v, ensure_ascii=False, allow_nan=False)}' for k, v in as_dict(e).items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
-# %% ../nbs/09_explain.ipynb #1f6f5042
+# %% ../nbs/09_explain.ipynb #11e5e080
 def as_csv(e)->str:
     "One row a frame: its time, then weight, cosine and rank for each concept."
     scales = {"weight": e.saliency, "cosine": e.cosine, "rank": e.rank}
@@ -322,7 +324,7 @@ def as_csv(e)->str:
     for t, time in enumerate(e.times): write([f"{time:.6g}", *(f"{x[i, t]:.6g}" for i in range(len(e.concepts)) for x in scales.values())])
     return out.getvalue()
 
-# %% ../nbs/09_explain.ipynb #12afc0a7
+# %% ../nbs/09_explain.ipynb #60f4feb0
 def score_seconds(weights, times, end, step=2.)->list:
     "One weight for each `step` seconds from 0 to `end`: the mean of the frames inside, or interpolated where there is none."
     n = max(1, int(end / step + 1e-6))
@@ -331,7 +333,7 @@ def score_seconds(weights, times, end, step=2.)->list:
     inside = np.bincount(clip, weights, n) / np.maximum(count, 1)
     return np.where(count, inside, np.interp((np.arange(n) + .5) * step, times, weights)).tolist()
 
-# %% ../nbs/09_explain.ipynb #d7c2b336
+# %% ../nbs/09_explain.ipynb #1ca162b4
 def as_qvhighlights(e, vid=None, qid=0)->str: # the video's id: its stem by default; the first query's id, or one for each
     "A line for each concept in the prediction format of QVHighlights; `ExplainError` where there are no seconds."
     if e.settings["unit"] == "frame": raise ExplainError("QVHighlights wants seconds, and these frames have none: give times= or fps=.")
@@ -345,7 +347,7 @@ def as_qvhighlights(e, vid=None, qid=0)->str: # the video's id: its stem by defa
             ensure_ascii=False, allow_nan=False))
     return "\n".join(lines) + "\n"
 
-# %% ../nbs/09_explain.ipynb #0af2de7e
+# %% ../nbs/09_explain.ipynb #22aa5ebd
 class Report(Evidence):
     "Evidence that can be printed and written."
     def summary(self): return summary(self)
@@ -361,21 +363,21 @@ class Report(Evidence):
         "A jsonl line a concept, or its path: see `as_qvhighlights`."
         return save_text(as_qvhighlights(self, vid, qid), path)
 
-# %% ../nbs/09_explain.ipynb #e594b897
+# %% ../nbs/09_explain.ipynb #633ef3a6
 HUES = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#A6761D"  # Okabe and Ito; the last two replace black and yellow
 DASHES = "-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (2, 1)), (0, (8, 2, 2, 2)), (0, (3, 1, 1, 1, 1, 1))
 MARKS = "o", "s", "^", "D", "v", "P", "X", "*"
 INKS = {False: dict(paper="white", ink="#1a1a1a", soft="#6b6b6b", line="#d9d9d9", bar="#cfe2ef", heat="Blues"),
         True: dict(paper="#111111", ink="#f0f0f0", soft="#a0a0a0", line="#3a3a3a", bar="#1f4560", heat="cividis")}
 
-# %% ../nbs/09_explain.ipynb #f510e852
+# %% ../nbs/09_explain.ipynb #402c5887
 def font_families()->list:
     "matplotlib's own font, and what is installed here for other scripts."
     from matplotlib.font_manager import fontManager
     here, more = {f.name for f in fontManager.ttflist}, ("Noto Sans CJK SC", "Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "Microsoft YaHei", "Arial Unicode MS")
     return ["DejaVu Sans", *(f for f in more if f in here)]
 
-# %% ../nbs/09_explain.ipynb #bc0de85a
+# %% ../nbs/09_explain.ipynb #c3881656
 @contextmanager
 def plain_style():
     "matplotlib as it is out of the box, whatever the user has set: the same picture everywhere."
@@ -386,7 +388,7 @@ def plain_style():
         matplotlib.rcParams.update({"font.family": font_families(), "font.size": 9, "axes.linewidth": .8})
         yield
 
-# %% ../nbs/09_explain.ipynb #baa2fca7
+# %% ../nbs/09_explain.ipynb #1a6a513b
 def few_colours(picture, colours=256): # an RGB image whose upper left corner is paper
     "The picture with a palette, dithered; the paper keeps its colour exactly."
     corner = picture.getpixel((0, 0))
@@ -400,7 +402,7 @@ def few_colours(picture, colours=256): # an RGB image whose upper left corner is
     out.putpalette(palette)
     return out
 
-# %% ../nbs/09_explain.ipynb #3c393907
+# %% ../nbs/09_explain.ipynb #d1c136eb
 def png(fig, dpi=110)->bytes:
     "A figure as a small PNG."
     raw, small = io.BytesIO(), io.BytesIO()
@@ -408,7 +410,7 @@ def png(fig, dpi=110)->bytes:
     few_colours(Image.open(raw).convert("RGB")).save(small, "PNG", optimize=True)
     return small.getvalue()
 
-# %% ../nbs/09_explain.ipynb #96c65298
+# %% ../nbs/09_explain.ipynb #cbdc6d51
 def spread(wishes, # (n,) positions, rising
            size, # room of each; less if they do not fit
            low, high)->np.ndarray: # (n,) positions
@@ -423,7 +425,7 @@ def spread(wishes, # (n,) positions, rising
     best = np.repeat([t / c for t, c in pools], [c for _, c in pools])
     return np.clip(best, low + size / 2, high - size / 2 - (n - 1) * size) + size * np.arange(n)
 
-# %% ../nbs/09_explain.ipynb #7a23476f
+# %% ../nbs/09_explain.ipynb #0cf8facd
 def strip_layout(n, # frames
                  shape, # width over height of a frame
                  room, # inches that the strip may be wide
@@ -434,20 +436,20 @@ def strip_layout(n, # frames
         if height >= least: return rows, n, height
     return 2, max(2, 2 * int(.94 * room / (least * 1.1 * shape))), least * 1.1
 
-# %% ../nbs/09_explain.ipynb #c16fc73c
+# %% ../nbs/09_explain.ipynb #2aca8242
 def choose_frames(saliency, n)->np.ndarray: # n indices, rising
     "From n groups of neighbouring frames the one in which some concept is strongest."
     strength = (saliency / saliency.max(1, keepdims=True)).max(0)
     return np.array([g[strength[g].argmax()] for g in np.array_split(np.arange(len(strength)), min(n, len(strength)))])
 
-# %% ../nbs/09_explain.ipynb #545f7630
+# %% ../nbs/09_explain.ipynb #f38c07f1
 def scaled_cosine(e)->np.ndarray: # (C,T)
     "Cosines on one scale for all concepts: 0 is the lowest, or a cosine of zero if there are lower ones; 1 is the highest."
     high = e.cosine.max()
     low = max(e.cosine.min(), 0) if high > 0 else e.cosine.min()
     return np.clip((e.cosine - low) / max(high - low, 1e-6), 0, 1)
 
-# %% ../nbs/09_explain.ipynb #6abc80c1
+# %% ../nbs/09_explain.ipynb #2a97f3c0
 def draw_strip(ax, e, ink, layout, room): # layout: as of `strip_layout`; room: inches
     "Frames over their times, each joined to its time by a thin line; the best one of a concept that fits has a border of its colour."
     from matplotlib.patches import Rectangle
@@ -466,7 +468,7 @@ def draw_strip(ax, e, ink, layout, room): # layout: as of `strip_layout`; room: 
     ax.set(xlim=(start, end), ylim=(0, gap + rows * height + (rows - 1) * .03))
     ax.axis("off")
 
-# %% ../nbs/09_explain.ipynb #6c7272dc
+# %% ../nbs/09_explain.ipynb #30943ff1
 def time_axis(ax, e, ink):
     "Ticks and label of a true time axis."
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -479,7 +481,7 @@ def time_axis(ax, e, ink):
     ax.set_facecolor(ink["paper"])
     for side, spine in ax.spines.items(): spine.set(visible=side in ("left", "bottom"), color=ink["line"])
 
-# %% ../nbs/09_explain.ipynb #43945124
+# %% ../nbs/09_explain.ipynb #9d83a43d
 def draw_name(ax, e, i, y, ink, most=24):
     "Name and score of concept i to the right of the axes, at height y (data)."
     place = dict(transform=ax.get_yaxis_transform(), va="center", clip_on=False, parse_math=False)
@@ -487,7 +489,7 @@ def draw_name(ax, e, i, y, ink, most=24):
     text = ax.text(1.035, y, name, color=ink["ink"], **place)
     ax.annotate(number(e.scores[i], 2), (1, .5), xycoords=text, xytext=(5, 0), textcoords="offset points", va="center", color=ink["soft"], size=8, annotation_clip=False)
 
-# %% ../nbs/09_explain.ipynb #dcc73b25
+# %% ../nbs/09_explain.ipynb #51de55d7
 def draw_names(ax, e, ink):
     "Each name where its curve ends, without overlap, and a line that leads there."
     order, top = sorted(range(len(e.concepts)), key=lambda i: (e.saliency[i, -1], -i)), ax.get_ylim()[1]
@@ -499,7 +501,7 @@ def draw_names(ax, e, ink):
         ax.plot([1.02], [y], marker=MARKS[i], ms=5, **look)
         draw_name(ax, e, i, y, ink)
 
-# %% ../nbs/09_explain.ipynb #a4815276
+# %% ../nbs/09_explain.ipynb #26dc4092
 def draw_uniform(ax, e, ink):
     "The weight that every frame would have if all were alike."
     from matplotlib.patheffects import withStroke
@@ -507,7 +509,7 @@ def draw_uniform(ax, e, ink):
     ax.axhline(1 / n, color=ink["soft"], lw=.8, zorder=1)
     ax.text(e.edges[0], 1 / n, f" 1/{n}", color=ink["soft"], size=7, va="bottom", zorder=20, path_effects=[withStroke(linewidth=2, foreground=ink["paper"])])
 
-# %% ../nbs/09_explain.ipynb #fa34d8d7
+# %% ../nbs/09_explain.ipynb #a384a67d
 def draw_curves(ax, e, ink):
     "A saliency curve a concept."
     few, top = len(e.times) <= 40, e.saliency.max() * 1.08
@@ -518,12 +520,12 @@ def draw_curves(ax, e, ink):
     ax.set_ylabel("weight", color=ink["soft"])
     ax.yaxis.set_label_coords(-.5 / (ax.get_position().width * ax.figure.get_figwidth()), .5)
 
-# %% ../nbs/09_explain.ipynb #acc64b3c
+# %% ../nbs/09_explain.ipynb #d372d910
 def draw_spans(ax, spans, y, height, **look):
     "Bars from start to end at height y."
     ax.broken_barh([(a, b - a) for a, b in spans], (y - height / 2, height), lw=0, **look)
 
-# %% ../nbs/09_explain.ipynb #043e1e8a
+# %% ../nbs/09_explain.ipynb #16437d62
 def draw_lane(ax, e, i, y, ink, truth):
     "The lane of concept i, from y to y + 0.8."
     t = np.linspace(e.edges[0], e.edges[-1], 600)
@@ -534,7 +536,7 @@ def draw_lane(ax, e, i, y, ink, truth):
     draw_spans(ax, truth.get(e.concepts[i], []), y, .12, color=ink["ink"])
     ax.plot([-.014], [y + .35], color=HUES[i], marker=MARKS[i], ms=5, transform=ax.get_yaxis_transform(), clip_on=False)
 
-# %% ../nbs/09_explain.ipynb #5b9dab6b
+# %% ../nbs/09_explain.ipynb #24137f8f
 def draw_lanes(ax, e, ink, truth):
     "A lane a concept, and what is to be seen in it."
     n = len(e.concepts)
@@ -543,7 +545,7 @@ def draw_lanes(ax, e, ink, truth):
     known = any(c in truth for c in e.concepts)
     ax.text(1.02, n / 2 - .1, "cosine; full colour:\nshows most" + "; line: truth" * known, color=ink["soft"], size=8, va="center", transform=ax.get_yaxis_transform())
 
-# %% ../nbs/09_explain.ipynb #4a4384f8
+# %% ../nbs/09_explain.ipynb #2f001056
 def draw_rows(ax, e, ink, truth, chosen):
     "A row a concept: cosine as colour, weight as dots, the truth as a line."
     n, edges = len(chosen), e.edges
@@ -557,7 +559,7 @@ def draw_rows(ax, e, ink, truth, chosen):
     known = any(e.concepts[i] in truth for i in chosen)
     ax.text(1.035, -.1, "colour: cosine; dot: weight" + "; line: truth" * known, color=ink["soft"], size=8, va="center", transform=ax.get_yaxis_transform())
 
-# %% ../nbs/09_explain.ipynb #423951a1
+# %% ../nbs/09_explain.ipynb #b83fd577
 def draw_attributes(ax, e, ink):
     "A bar for each attribute, with its name inside and its cosine at the end."
     scores = np.array([s for _, s in e.attributes])
@@ -570,7 +572,7 @@ def draw_attributes(ax, e, ink):
     ax.set(xlim=(low, high * 1.02), ylim=(.55 - len(scores), .55))
     ax.axis("off")
 
-# %% ../nbs/09_explain.ipynb #497c1729
+# %% ../nbs/09_explain.ipynb #79be5c09
 class Sheet:
     "A figure whose parts are placed in inches from its upper left corner, and whose height is decided last."
     def __init__(self, width, ink):
@@ -589,14 +591,14 @@ class Sheet:
         return self.fig
     def _fractions(self, left, top, w=0, h=0): return left / self.width, 1 - (top + h) / self.height, w / self.width, h / self.height
 
-# %% ../nbs/09_explain.ipynb #6a1b0560
+# %% ../nbs/09_explain.ipynb #5b6e6f15
 def draw_head(sheet, e, ink):
     "Which clip, and how it was looked at."
     name = elide(Path(e.video).name or e.video, 60)
     sheet.text(.15, .12, name, size=11, weight="bold", color=ink["ink"])
     sheet.text(sheet.width - .15, .14, headline(e), size=9, color=ink["soft"], ha="right")
 
-# %% ../nbs/09_explain.ipynb #ae7e2a08
+# %% ../nbs/09_explain.ipynb #d6159d27
 def draw_few(sheet, e, ink, truth, left, top, room)->float:
     "Curves over lanes; the lower edge of their axis, in inches."
     n, high = len(e.concepts), 2.
@@ -608,7 +610,7 @@ def draw_few(sheet, e, ink, truth, left, top, room)->float:
     draw_lanes(ax, e, ink, truth); time_axis(ax, e, ink)
     return top + high + lanes + .55
 
-# %% ../nbs/09_explain.ipynb #e15e8ea0
+# %% ../nbs/09_explain.ipynb #c950e8c6
 def draw_many(sheet, e, ink, truth, left, top, room, most)->float:
     "Rows for the concepts with the highest scores, in their own order; the lower edge of their axis, in inches."
     chosen = np.sort(np.argsort(-e.scores, kind="stable")[:most])
@@ -616,13 +618,13 @@ def draw_many(sheet, e, ink, truth, left, top, room, most)->float:
     draw_rows(ax, e, ink, truth, chosen); time_axis(ax, e, ink)
     return top + .24 * len(chosen) + .55
 
-# %% ../nbs/09_explain.ipynb #58d9c888
+# %% ../nbs/09_explain.ipynb #6dfb6472
 def small_print(e, extra=())->str:
     "What a reader has to know, in lines."
     said = ["Weights sum to one over the frames: they say which frames speak most for a concept, not whether it is there.", *extra, *e.notes]
     return "\n".join(textwrap.fill(s, 66) for s in said)
 
-# %% ../nbs/09_explain.ipynb #011765fe
+# %% ../nbs/09_explain.ipynb #afdfe648
 def draw_foot(sheet, e, ink, left, top, most)->float:
     "Attributes, and beside them what a reader has to know; the lower edge, in inches."
     n, bars, look = len(e.concepts), .23 * len(e.attributes), dict(color=ink["soft"], size=8)
@@ -632,7 +634,7 @@ def draw_foot(sheet, e, ink, left, top, most)->float:
     draw_attributes(sheet.axes(left, top + .2, 3.6, bars), e, ink)
     return top + max(.2 + bars, .16 * (notes.count("\n") + 1)) + .12
 
-# %% ../nbs/09_explain.ipynb #0cbdd7a1
+# %% ../nbs/09_explain.ipynb #1e2693c7
 def plot(e, # `Evidence`
          truth=None, # {concept: [(start, end), ...]} to draw under the answer; other keys are passed over
          dark=False, # light on dark
@@ -650,13 +652,13 @@ def plot(e, # `Evidence`
         top = draw_few(sheet, e, ink, truth, left, top + high, room) if few else draw_many(sheet, e, ink, truth, left, top + high, room, most)
         return sheet.finish(draw_foot(sheet, e, ink, left, top, most))
 
-# %% ../nbs/09_explain.ipynb #d0894602
+# %% ../nbs/09_explain.ipynb #b751f758
 def table(rows, head, name)->str: # texts; everything is escaped
     "An HTML table."
     row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"
     return f'<table class="{name}"><thead>{row(head, "th")}</thead><tbody>{"".join(row(r, "td") for r in rows)}</tbody></table>'
 
-# %% ../nbs/09_explain.ipynb #82603e8f
+# %% ../nbs/09_explain.ipynb #4520ed84
 def as_html(e, image)->str: # the PNG
     "Picture and tables for a notebook; colours come from the notebook's theme."
     css = (files("bike_nb")/"static"/"explain.css").read_text(encoding="utf-8")
@@ -666,7 +668,7 @@ def as_html(e, image)->str: # the PNG
     return (f'<div class="bike-explanation"><style>{css}</style><img src="data:image/png;base64,{b64encode(image).decode()}" alt="{escape(said)}">'
             f'<div class="tables">{table(answers(e), ("concept", "score", "mean", "shows most"), "concepts")}{table(words, ("attribute", "cosine"), "attributes")}</div>{notes}</div>')
 
-# %% ../nbs/09_explain.ipynb #12334edb
+# %% ../nbs/09_explain.ipynb #3211db89
 class Explanation(Report):
     "What `explain` found: numbers, table, files, and a picture that notebooks show by themselves."
     def plot(self, truth=None, dark=False, width=10.):
@@ -679,14 +681,14 @@ class Explanation(Report):
     def _repr_png_(self): return self._png
     def _repr_html_(self): return as_html(self, self._png)
 
-# %% ../nbs/09_explain.ipynb #28484b1f
+# %% ../nbs/09_explain.ipynb #d9e8af76
 def thumbnails(frames, longest=256)->list: # uint8 (T,H,W,3)
     "Frames made small, never large."
     h, w = frames.shape[1:3]
     size = [max(1, round(n * min(1, longest / max(h, w)))) for n in (w, h)]
     return [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.LANCZOS)) for f in frames]
 
-# %% ../nbs/09_explain.ipynb #b6a6a274
+# %% ../nbs/09_explain.ipynb #e619a005
 def look(source, encoder):
     "Times (T,), thumbnails, embeddings (T,D) and the end of the clip."
     import torch
@@ -700,7 +702,7 @@ def look(source, encoder):
     if not embeddings.isfinite().all(): raise ExplainError(f"The model {encoder.name} answers with numbers that are not finite: check its weights and its precision.")
     return np.concatenate(times), np.stack(small), embeddings, float(end)
 
-# %% ../nbs/09_explain.ipynb #32d54174
+# %% ../nbs/09_explain.ipynb #d689d285
 def check_concepts(concepts)->list: # distinct names, or None
     "A list of names with tidy blanks; one name alone will do."
     if concepts is None: return None
@@ -714,40 +716,41 @@ def check_concepts(concepts)->list: # distinct names, or None
     if same: raise ExplainError(f'The concept "{same}" is there twice: name each once.')
     return names
 
-# %% ../nbs/09_explain.ipynb #c106dd8b
+# %% ../nbs/09_explain.ipynb #0d65b00e
 def short_list(names, most=4, quote=False)->str:
     'The first few names, and how many more there are.'
     said = ", ".join(f'"{n}"' if quote else n for n in names[:most])
     return said + (f" and {len(names) - most} more" if len(names) > most else "")
 
-# %% ../nbs/09_explain.ipynb #695e2f3c
-def notes_on(encoder, pretrained, unknown, n)->list:
-    "What a reader of the numbers has to know about the model, the concepts (`unknown` of `explain`) and the number of frames."
+# %% ../nbs/09_explain.ipynb #12a8eebb
+def notes_on(encoder, pretrained, unknown, n, novelty=None)->list:
+    "What a reader of the numbers has to know about the model, the concepts (`unknown` of `explain`), the number of frames, and the clip (`NoveltyScore`)."
     notes = []
     if pretrained == "none": notes.append(f"{encoder.name} has random weights: its numbers mean nothing.")
+    elif novelty is not None: notes += [novelty.sentence()] * novelty.flagged
     elif encoder.known_tokens is not None: notes.append(f"{encoder.name} knows only its miniature world: on any other video its numbers mean little.")
     words = list(dict.fromkeys(w for found in unknown.values() for w in found))
     if words: notes.append(f"{encoder.name} was never taught {short_list(words)}: the numbers for {short_list(list(unknown), quote=True)} mean nothing.")
     if n == 1: notes.append("With a single frame every weight is 1.")
     return notes
 
-# %% ../nbs/09_explain.ipynb #2b470b73
+# %% ../nbs/09_explain.ipynb #865d3a1e
 def default_lexicon(encoder)->str:
     'The words of its world for a model that knows only these ("world"), else the names of a thousand things ("imagenet").'
     return "imagenet" if encoder.known_tokens is None else "world"
 
-# %% ../nbs/09_explain.ipynb #acf61d11
+# %% ../nbs/09_explain.ipynb #237a29f5
 def token_mask(text, mask): # `TextEmbeddings`
     'Which tokens vote: None for "all" (the official formula), those from start to end ("sentence"), or the concept\'s own ("words").'
     return {"all": None, "sentence": text.mask, "words": text.words}[mask]
 
-# %% ../nbs/09_explain.ipynb #c72bd940
+# %% ../nbs/09_explain.ipynb #859472ae
 def check_settings(mask, temperature):
     "`ExplainError` for choices that nothing can be computed with, before anything is."
     if mask not in ("all", "sentence", "words"): raise ExplainError(f'mask={mask!r} is not known: choose "all", "sentence" or "words".')
     if not (isinstance(temperature, (int, float)) and 0 < temperature < np.inf): raise ExplainError(f"temperature={temperature!r} must be a positive number.")
 
-# %% ../nbs/09_explain.ipynb #0a416fb9
+# %% ../nbs/09_explain.ipynb #c75ac6bd
 def over_time(temporal, frames): # a `TemporalTransformer`, (T,D) → (T,D)
     "Frames that know of each other; `ExplainError` if they do not fit the transformer."
     import torch
@@ -757,7 +760,7 @@ def over_time(temporal, frames): # a `TemporalTransformer`, (T,D) → (T,D)
     if dim != width: raise ExplainError(f"The temporal transformer is {width} wide and the model's frames {dim}: take both from one checkpoint.")
     with torch.inference_mode(): return temporal(frames[None].to(table.device))[0].to(frames.device)
 
-# %% ../nbs/09_explain.ipynb #49f36117
+# %% ../nbs/09_explain.ipynb #e83705f0
 def spot(frames, text, temperature, mask)->dict: # frames (T,D), `TextEmbeddings`
     "The scales of `Evidence`, as NumPy arrays, and the normalized embeddings they come from."
     import torch.nn.functional as F
@@ -768,7 +771,7 @@ def spot(frames, text, temperature, mask)->dict: # frames (T,D), `TextEmbeddings
     kept = dict(frames=unit(frames), classes=unit(text.classes), tokens=unit(text.tokens), mask=text.mask, words=text.words)
     return {k: v.cpu().numpy() for k, v in found.items()} | dict(embeddings={k: v.cpu().numpy() for k, v in kept.items()})
 
-# %% ../nbs/09_explain.ipynb #0c595244
+# %% ../nbs/09_explain.ipynb #2e5bfa6b
 def describe(frames, encoder, lexicon, k, pool)->tuple: # the lexicon's name, (name, cosine) pairs
     "The words of a lexicon that fit the frames (T,D) best."
     from bike_nb.attributes import Lexicon, associate
@@ -776,20 +779,20 @@ def describe(frames, encoder, lexicon, k, pool)->tuple: # the lexicon's name, (n
     lexicon.encode(encoder)
     return lexicon.name, associate(frames, lexicon, k=k, pool=pool)[0]
 
-# %% ../nbs/09_explain.ipynb #b768b387
+# %% ../nbs/09_explain.ipynb #05075d6d
 def as_encoder(model, pretrained=None, device=None, precision="fp32"):
     "An `Encoder`: the one given, or loaded by name."
     from bike_nb.encoder import load_encoder
     return model if hasattr(model, "encode_text") else load_encoder(model, pretrained, device, precision)
 
-# %% ../nbs/09_explain.ipynb #6e00693f
+# %% ../nbs/09_explain.ipynb #1f36783e
 def find_unknown(encoder, concepts)->dict: # {concept: [words]}
     "Concepts with words that the model was never taught, named in a warning."
     unknown = encoder.unknown_words(concepts)
     if unknown: warnings.warn(notes_on(encoder, None, unknown, 2)[-1], stacklevel=3)
     return unknown
 
-# %% ../nbs/09_explain.ipynb #483f5956
+# %% ../nbs/09_explain.ipynb #1afd4eaa
 def explain(
     video, # a video file, a folder or a list of images, an array (T,H,W,3), or a `Video`
     concepts=None, # names to look for; None: the attributes that were found
@@ -812,7 +815,9 @@ def explain(
     check_settings(mask, temperature)
     concepts, source = check_concepts(concepts), open_source(video, num_frames, fps, start, end, times)
     encoder = as_encoder(model, pretrained, device, precision)
-    times, small, frames, end = look(source, encoder)
+    known = None if pretrained == "none" else find_novelty(encoder, model)
+    with listen(encoder, known.layers if known else []) as heard: times, small, frames, end = look(source, encoder)
+    novelty = known and known.score(joined(heard))
     lexicon, attributes = describe(frames, encoder, lexicon, k, pool)
     if temporal is not None: frames = over_time(temporal, frames)
     concepts = concepts or [n for n, _ in attributes]
@@ -820,4 +825,4 @@ def explain(
     settings = dict(num_frames=len(times), fps=fps and float(fps), start=float(source.start), end=end, unit=source.unit, template=template, temperature=temperature, mask=mask,
                     lexicon=lexicon, k=k, pool=pool, temporal=temporal is not None, pretrained=pretrained, precision=encoder.precision)
     return Explanation(source.name, encoder.name, settings, times, concepts, attributes=attributes, frames=small, unknown=unknown,
-                       notes=notes_on(encoder, pretrained, unknown, len(times)), **spot(frames, encoder.encode_text(concepts, template), temperature, mask))
+                       novelty=novelty, notes=notes_on(encoder, pretrained, unknown, len(times), novelty), **spot(frames, encoder.encode_text(concepts, template), temperature, mask))

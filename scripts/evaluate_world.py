@@ -1,159 +1,234 @@
-"""Grade a model on freshly rendered clips of the miniature world, where the truth of every frame is known.
+"""Grade a packaged model on freshly drawn clips of the miniature world, and write its card from what was measured.
 
-    python scripts/evaluate_tiny.py                      # the shipped tiny model
-    python scripts/evaluate_tiny.py --seed 7 --size 240 --model DIR_OR_NAME
-    python scripts/evaluate_tiny.py --seeds 1 2 3 --write   # also into the model's evaluation.json and its card
+    python scripts/evaluate_world.py                                        # the tiny model, one seed, difficulty 1
+    python scripts/evaluate_world.py --model tiny --seeds 1 2 3 --difficulties 0 1 2 3 --write
+    python scripts/evaluate_world.py --model tiny --card                    # only the card, from evaluation.json as it is
 
-Clips of seeds below ten million are never seen in training. Standard clips: 16 frames, the action in 20 to 50 % of them.
+--write puts evaluation.json (every figure of every seed) and README.md (the card) into the model's folder, bike_nb/models/NAME. Each
+number and each claim of the card comes from training.json, evaluation.json, novelty.json and the weights; nothing is typed by hand.
+For one model on one seed, `bike_nb world --evaluate` prints the same board.
 """
-import argparse, json, random
+import argparse, json, math, time
 from pathlib import Path
 
-import numpy as np
 import torch
-from torchmetrics.functional.classification import binary_average_precision
-from tqdm import tqdm
+from safetensors import safe_open
 
 from bike_nb import world
 from bike_nb.encoder import load_encoder
-from bike_nb.spotting import concept_spotting, mean_pooling, saliency
+from bike_nb.evaluation import PARTS, as_dict, as_json, confused, evaluate_world
 
-OFFICIAL = "This is a video about {}"
-unit = lambda x: torch.nn.functional.normalize(x, dim=-1)
-
-
-def embed(encoder, clips, frames, size):
-    "Frame embeddings (B, T, D) of the clips and the seconds of their frames."
-    films = tqdm(clips, desc="rendering and encoding", mininterval=5)
-    return torch.stack([encoder.encode_video(world.render(c, world.frame_times(c, frames), size)) for c in films])
+MODELS = Path(__file__).resolve().parents[1] / "bike_nb/models"
+LEVELS = "easy", "standard", "hard", "hardest"
 
 
-def truth(clips, frames, word):
-    "Does the word hold? (B, T) of bool."
-    return torch.tensor([[word in world.words(c, t) for t in world.frame_times(c, frames)] for c in clips])
+def number(x): return "-" if x is None else f"{x:.3f}"
+def span(f): return "-" if f["value"] is None else f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})"
+def count(n, one, many): return f"{n or 'none'} {one if n < 2 else many}"
+def listed(names): names = list(names); return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
 
 
-def recognition(encoder, clips, x, template):
-    "Top-1 over the single-frame actions and average precision of the true action's saliency, by mask."
-    names = world.SINGLE_FRAME
-    text = encoder.encode_text(names, template=template)
-    label = torch.tensor([names.index(c.action) for c in clips])
-    top1 = lambda logits: round((logits.argmax(1) == label).float().mean().item(), 4)
-    out = {"top-1, mean pooling": top1(mean_pooling(x, text.classes))}
-    acting = torch.tensor([[c.acting(t) for t in world.frame_times(c, x.shape[1])] for c in clips])
-    for title, mask in (("all tokens", None), ("start to end", text.mask), ("class name", text.words)):
-        out[f"top-1, concept spotting, {title}"] = top1(concept_spotting(x, text.tokens, text.classes, mask=mask))
-        s = saliency(text.tokens, x, mask=mask)[label, torch.arange(len(clips))]
-        out[f"saliency AP, {title}"] = round(np.mean([binary_average_precision(a, b.long()).item() for a, b in zip(s, acting)]), 4)
-    return out | {"frames of the action": round(acting.float().mean().item(), 4)}
+def differ(a, b): # two figures of a report
+    "Do their intervals leave no doubt that the first is the larger (1) or the smaller (-1)? 0: they overlap."
+    return 0 if None in (a["value"], b["value"]) else 1 if a["low"] > b["high"] else -1 if a["high"] < b["low"] else 0
 
 
-def attributes(encoder, clips, x):
-    "Mean average precision over the words of the lexicon: which clips show the word, by the pooled cosine."
-    lexicon = [w for w in world.vocabulary() if not world.ACTIONS.get(w) or not world.ACTIONS[w].partner]
-    c = unit(encoder.encode_classes(lexicon))
-    cosine = unit(x) @ c.T
-    shown = torch.stack([truth(clips, x.shape[1], w).any(1) for w in lexicon], 1)
-    pooled = {"maximum": cosine.amax(1), "mean": unit(unit(x).mean(1)) @ c.T}
-    mean_ap = lambda score: np.mean([binary_average_precision(score[:, j], shown[:, j].long()).item() for j in range(len(lexicon)) if shown[:, j].any()])
-    at5 = lambda score: shown.gather(1, score.topk(5).indices).float().mean().item()
-    return {f"attribute {m}, {k}": round(float(f(v)), 4) for k, v in pooled.items() for m, f in (("mAP", mean_ap), ("precision at 5", at5))}
+def weights(folder):
+    "Numbers that the file stores, without the list of its vocabulary's rows."
+    with safe_open(folder / "model.safetensors", "pt") as f: return sum(math.prod(f.get_slice(k).get_shape()) for k in f.keys() if k != "token_rows")
 
 
-def colours(encoder, n, seed, held_out, size):
-    "Which of nine colours has a thing? One frame of each clip; pairs of thing and colour from training, or kept out of it."
-    hits, rng = [], random.Random(f"colours {seed} {held_out}")
-    text = {}
-    for i in range(n):
-        clip = world.sample_clip(seed * 100_000 + 50_000 + i, held_out=held_out)
-        t = rng.uniform(clip.start, clip.end)
-        asked = [(k, c) for k, c in world.nouns(clip, t) if c and ((k, c) in world.HELD_OUT) == held_out]
-        if not asked: continue
-        frame = unit(encoder.encode_video(world.render(clip, [t], size))[0])
-        for kind, colour in asked:
-            if kind not in text: text[kind] = unit(encoder.encode_classes([f"{c} {kind}" for c in world.COLOURS]))
-            hits.append(list(world.COLOURS)[(text[kind] @ frame).argmax()] == colour)
-    return round(float(np.mean(hits)), 4), len(hits)
+def architecture(cfg):
+    "A sentence from open_clip_config.json."
+    v, t = cfg["model_cfg"]["vision_cfg"], cfg["model_cfg"]["text_cfg"]
+    size = f"{v['image_size']} × {v['image_size']} pixels"
+    image = f"a ModifiedResNet of width {v['width']} with layers ({', '.join(map(str, v['layers']))}) on {size}" if isinstance(v["layers"], list) else \
+            f"a ViT of width {v['width']} with {v['layers']} blocks and {v['width'] // v.get('head_width', 64)} heads, on {size} in patches of {v['patch_size']} × {v['patch_size']}"
+    return f"open_clip's `CLIP`; image tower: {image}; text tower: a transformer of width {t['width']} with {t['layers']} layers, {t['heads']} heads and {t['context_length']} positions; " \
+           f"embeddings of {cfg['model_cfg']['embed_dim']} numbers (`open_clip_config.json`)"
 
 
-def evaluate(encoder, seed, clips=280, frames=16, size=96):
-    "All figures of one seed."
-    names = world.SINGLE_FRAME
-    batch = [world.sample_clip(seed * 100_000 + i, names[i % len(names)]) for i in range(clips)]
-    x = embed(encoder, batch, frames, size)
-    out = {f"{k}, {title}": v for title, template in (("bare phrase", "{}"), ("official prompt", OFFICIAL)) for k, v in recognition(encoder, batch, x, template).items()}
-    out |= attributes(encoder, batch, x)
-    for title, held_out in (("seen", False), ("held-out", True)):
-        out[f"colour among nine, {title} pairs"], out[f"things asked, {title} pairs"] = colours(encoder, 2 * clips, seed, held_out, size)
-    return out
+def origin(trained):
+    "What it was made from, as the command of its training says."
+    words = trained["command"].split()
+    given = {k: Path(words[words.index(k) + 1]).name for k in ("--teacher", "--start") if k in words}
+    if "--teacher" in given: return f"It learned from frames drawn by this package, beginning with the text tower of the `{given['--teacher']}` model and imitating its frame embeddings; no other data, no other weights."
+    if "--start" in given: return f"It learned from frames drawn by this package, beginning with the weights of the `{given['--start']}` model; no other data."
+    return "It was trained from nothing on frames drawn by this package; no other data, no other weights."
 
 
-CARD = """# The tiny model
+def training(t):
+    "How it was trained, from training.json."
+    where = f" on {t['machine']}" if t.get("machine") else ""
+    return f"`{t['command']}`\n\nSeed {t['seed']}, {t['steps']:,} steps of {t['batch']} pairs, {t['frames']:,} frames, {t['minutes']:g} minutes in {t['processes']} process{'es' * (t['processes'] > 1)}{where}, " \
+           f"torch {t['torch']}; loss at the end {t['final_loss']}." + (f" {t['remark']}" if t.get("remark") else "")
 
-A CLIP that knows the miniature world of `nbs/11_world.ipynb` and nothing else: {words} words, {tokens} rows of CLIP's vocabulary,
-{parameters:.1f} million parameters, {megabytes:.1f} MB. It was trained from nothing on frames drawn by this package; no other data, no other weights.
-Words with tokens it was never taught are named in a warning and kept out of retrieval.
 
-Architecture: open_clip's `CLIP`, ModifiedResNet of width 24 with layers (1, 1, 1, 1) on 96 × 96 pixels, text transformer of width 128
-with 3 layers and 32 positions, embeddings of {dim} numbers (`open_clip_config.json`). Weights in half precision, computed with in single.
+def figures_table(levels): # {difficulty: a report}
+    "Mean and interval of each figure at each difficulty, with what guessing gives: one number, or one for each difficulty."
+    first = next(iter(levels.values()))
+    chances = lambda part, name: list(dict.fromkeys(number(r["figures"][part][name]["chance"]) for r in levels.values()))
+    chance = lambda part, name: chances(part, name)[0] if len(chances(part, name)) == 1 else " / ".join(number(r["figures"][part][name]["chance"]) for r in levels.values())
+    rows = [["", *(f"{d} ({LEVELS[int(d)]})" for d in levels), "chance"], ["---"] * (len(levels) + 2)]
+    for part, figures in first["figures"].items():
+        rows.append([f"**{PARTS[part].about}**", *[""] * (len(levels) + 1)])
+        rows += [[name, *(span(r["figures"][part][name]) for r in levels.values()), chance(part, name)] for name in figures]
+    return "\n".join("| " + " | ".join(r) + " |" for r in rows)
+
+
+def flat(report): return {name: f for figures in report["figures"].values() for name, f in figures.items()}
+
+
+def against(f, a, b, more, same, less):
+    "One of three sentences, as the intervals of figures a and b say."
+    if a not in f or b not in f: return []
+    return [{1: more, 0: same, -1: less}[differ(f[a], f[b])].format(a=number(f[a]["value"]), b=number(f[b]["value"]))]
+
+
+def findings(f):
+    "What the figures of one difficulty say, in sentences that hold only if the figures say so."
+    said = against(f, "top-1, spotting, exact, bare phrase", "top-1, mean pooling, bare phrase", "Concept spotting names more clips right than mean pooling: {a} against {b}.",
+                   "Between concept spotting ({a}) and mean pooling ({b}) the clips show no certain difference.", "Concept spotting names fewer clips right than mean pooling: {a} against {b}.")
+    said += against(f, "colour among nine, seen pairs", "colour among nine, held-out pairs", "Colours are harder for it on things that never had them in training: {b} right, against {a} for pairs it has seen.",
+                    "Colours on things that never had them in training ({b}) show no certain difference from pairs it has seen ({a}).", "Colours come out better for held-out pairs ({b}) than for seen ones ({a}).")
+    novel = next((n for n in f if n.startswith("novel action among") and n.endswith("spotting") and f"among {len(world.NOVEL)}," not in n), None)
+    known = novel and novel.replace("novel", "known")
+    if novel: said += against(f, novel, known, "Novel actions are named better than known ones, {a} against {b}, with all names on the list.", "With all names on the list, novel actions are named as well as known ones, as far as the clips can tell: {a} and {b}.",
+                              "Actions that training never showed suffer when all names are on the list: {a} right, against {b} for known ones.")
+    of = f"action and place among {len(world.PLACED)}, "
+    said += against(f, of + "spotting + attributes", of + "spotting", "Attributes add what spotting misses where classes are bound to a place: {a} with them, {b} without.",
+                    "Where classes are bound to a place, spotting with attributes ({a}) shows no certain difference from spotting alone ({b}).", "Where classes are bound to a place, attributes cost spotting something: {a} with them, {b} without.")
+    said += against(f, of + "mean pooling", of + "spotting", "Mean pooling sees places that spotting overlooks: {a} against {b} there.", "", "Spotting beats mean pooling there as well: {b} against {a}.")
+    order = f.get("direction of an order-only pair")
+    if order: said.append(f"It tells the direction of an order-only action no better than a coin: {number(order['value'])}; it looks at frames one by one." if order["low"] <= .5 <= order["high"]
+                          else f"It tells the direction of an order-only action in {number(order['value'])} of the cases, which is not a coin flip.")
+    return [s for s in said if s]
+
+
+def mistakes(report, most=5):
+    "The most frequent confusions of a report, in words."
+    class r: confusion, classes = report["confusion"], report["classes"]
+    n, wrong = sum(map(sum, r.confusion)), sum(v for i, row in enumerate(r.confusion) for j, v in enumerate(row) if i != j)
+    if not wrong: return f"none of {n:,} clips is taken for another action."
+    return f"{wrong:,} of {n:,} clips are taken for another action; most often " + ", ".join(f"*{a}* for *{b}* ({p:.0%} of its clips)" for p, a, b in confused(r, most)) + "."
+
+
+def dial(levels):
+    "What the dial does to the two ways of pooling."
+    names, rows = ("top-1, mean pooling, bare phrase", "top-1, spotting, exact, bare phrase", "saliency AP, exact, bare phrase"), list(levels.items())
+    if len(rows) < 2: return ""
+    said = [f"at difficulty {d} mean pooling names {number(f[names[0]]['value'])} of the clips right and exact spotting {number(f[names[1]]['value'])}, with a saliency AP of {number(f[names[2]]['value'])}"
+            for d, f in ((d, flat(r)) for d, r in (rows[0], rows[-1])) if names[0] in f]
+    return ("From one end of the dial to the other: " + "; ".join(said) + ".") if said else ""
+
+
+def limits(f, unknown):
+    "Where it is weak, by the figures of the standard difficulty, and what nobody measured."
+    skill = {n: (v["value"] - v["chance"]) / (1 - v["chance"]) for n, v in f.items() if v["value"] is not None and v["chance"] is not None and v["chance"] < 1 and "order-only" not in n}
+    weak = sorted(skill, key=skill.get)[:3]
+    said = [f"Furthest from perfect, of the way from chance to 1, are {listed(f'*{n}* ({skill[n]:.0%} of it)' for n in weak)}."]
+    words = sorted({w for ws in unknown.values() for w in ws})
+    said.append(f"Of the world's words, it was never taught {len(words)}: {', '.join(words)}." if words else "It was taught every word of the world.")
+    said.append("Words with tokens it was never taught are named in a warning and kept out of retrieval. It has seen nothing but these drawings: nothing on this page says anything about real videos.")
+    return " ".join(said)
+
+
+def novelty(folder):
+    "The section about clips from elsewhere, if novelty.json is there."
+    if not (folder / "novelty.json").is_file(): return ""
+    m = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
+    found, said = m.get("measured", {}), ["A clip's novelty tells how far its frames lie from the training frames; 1 is as far as 99.9 % of fresh frames of the world reach, and beyond that a clip is flagged "
+                                         f"(`bike_nb.novelty`; fitted to {m['fit']['clips']:,} clips, its scale from {m['fresh']['clips']:,} fresh ones)."]
+    if fresh := found.get("fresh"):
+        n, flagged = sum(r["clips"] for r in fresh), sum(r["flagged"] for r in fresh)
+        said.append(f"Of {n:,} other clips of the world, over all difficulties, {count(flagged, 'is', 'are')} flagged" + (f" ({flagged / n:.1%})" if flagged else "") + f"; the farthest lies at {max(r['largest'] for r in fresh):.2f}.")
+    if real := found.get("real"):
+        missed = [name for name, score in real.items() if score <= 1]
+        said.append(f"Of {len(real)} real videos, {count(len(real) - len(missed), 'is', 'are')} flagged" + (f" (not {listed(missed)})" if missed else "") + f"; the nearest lies at {min(real.values()):.2f}.")
+    for key, title in (("strangers", "pictures of other kinds"), ("changed", "frames of the world in disguise")):
+        if kinds := found.get(key):
+            near = min(kinds, key=lambda k: kinds[k]["median"])
+            said.append(f"Of {len(kinds)} kinds of {title}, {count(sum(k['median'] > 1 for k in kinds.values()), 'lies', 'lie')} beyond 1 in the middle; the nearest, *{near}*, at {kinds[near]['median']:.2f}.")
+    return "\n## Clips from elsewhere\n\n" + " ".join(said) + (f" Measured by `{m['command']}`." if m.get("command") else "") + "\n"
+
+
+def card(folder):
+    "The model's README.md, from what its training and its evaluation wrote down."
+    read = lambda name: json.loads((folder / name).read_text(encoding="utf-8"))
+    trained, report, cfg = read("training.json"), read("evaluation.json"), read("open_clip_config.json")
+    levels = report["difficulties"]
+    standard = levels.get("1") or next(iter(levels.values()))
+    d, f = standard["difficulty"], flat(standard)
+    seeds, share = standard["seeds"], [100 * s for s in world.DIFFICULTY[d].span]
+    confusions = "\n".join(f"- difficulty {k} ({LEVELS[int(k)]}): {mistakes(r)}" for k, r in levels.items() if r.get("confusion"))
+    return f"""# The {folder.name} model
+
+A CLIP that knows the miniature world of `nbs/11_world.ipynb` and nothing else: {len(world.vocabulary())} words, {trained['token_rows']} rows of CLIP's vocabulary,
+{weights(folder) / 1e6:.1f} million parameters, {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB. {origin(trained)}
+
+Architecture: {architecture(cfg)}. Weights in half precision, computed with in single.
 
 ## Training
 
-`{command}`: seed {seed}, {steps:,} steps of {batch} pairs, {frames:,} frames, {minutes:.0f} minutes in {processes} processes of one thread on a
-shared 2-core CPU, torch {torch}; loss at the end {final_loss}.{remark}
+{training(trained)}
 
 ## Figures
 
-On clips rendered afresh ({clips} a seed, {n} frames, {size} pixels, the action in 20 to 50 % of the frames, seeds never used in training;
-the standard error of a share of 0.98 over {clips} clips is 0.008). `{measured}` prints and writes them:
+Mean over seeds {listed(map(str, seeds))}, and the 95 % interval, on clips drawn afresh: {standard['clips']} clips a seed, {standard['frames']} frames each, {standard['size']} pixels; seeds never used in training.
+The columns are the positions of the dial; at {d} ({LEVELS[d]}), the action fills {share[0]:.0f} to {share[1]:.0f} % of a clip. Chance is what guessing gives (one number, or one for each column). Every figure of every seed is in
+`evaluation.json`, what each means in `nbs/08_evaluation.ipynb`. Measured in {report['minutes']:g} minutes by
 
-| | {heads} | mean |
-|---|{rule}---|
-{rows}
+    {report['command']}
 
-Mean pooling and concept spotting tell the fourteen actions apart that a single frame shows. *All tokens* is the official formula, start token
-and padding included; *start to end* leaves padding out; *class name* lets only the name's own tokens vote. Attribute figures are over
-the {lexicon} words and single-frame actions of the lexicon; a clip shows a word if any of its frames does.
+{figures_table(levels)}
 
+*Spotting, exact* is the official formula, start token and padding included; *start to end* leaves padding out; *class name* lets only the name's own tokens vote.
+
+At difficulty {d}: {' '.join(findings(f))}
+
+{dial(levels)}
+
+## Confusions
+
+By exact spotting with the bare phrase:
+
+{confusions}
+{novelty(folder)}
 ## Limits
 
-Six actions that only the order of frames tells apart (opening and closing a door, …) look alike to it. Colours are its weak side, above all for
-pairs of thing and colour that were kept out of training. On real videos its numbers mean nothing.
+{limits(f, standard['unknown'])}
 """
-
-
-def write_card(encoder, folder, report):
-    "The model's README.md from what its training and its evaluation wrote down."
-    trained = json.loads((folder / "training.json").read_text())
-    table = report["figures"]
-    rows = "\n".join(f"| {k} | " + " | ".join(f"{x:.3f}" if isinstance(x, float) else str(x) for x in v) + f" | {np.mean(v):.3f} |" for k, v in table.items())
-    stored = sum(t.numel() for n, t in encoder.model.state_dict().items() if "token_embedding" not in n) + trained["token_rows"] * 128
-    text = CARD.format(words=len(world.vocabulary()), tokens=trained["token_rows"], parameters=stored / 1e6, megabytes=(folder / "model.safetensors").stat().st_size / 1e6,
-                       dim=encoder.dim, heads=" | ".join(f"seed {s}" for s in report["seeds"]), rule="---|" * len(report["seeds"]), rows=rows, n=report["frames"], clips=report["clips"],
-                       size=report["size"], measured=report["command"], lexicon=len([w for w in world.vocabulary() if w not in world.ACTIONS or w in world.SINGLE_FRAME]),
-                       remark=(" " + trained["remark"]) if trained.get("remark") else "", **{k: v for k, v in trained.items() if k not in ("token_rows", "remark")})
-    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--model", default="tiny", help="a packaged model; without --write, also what load_encoder takes")
     parser.add_argument("--seeds", "--seed", type=int, nargs="+", default=[1])
+    parser.add_argument("--difficulties", "--difficulty", type=int, nargs="+", default=[1], choices=range(len(world.DIFFICULTY)))
     parser.add_argument("--clips", type=int, default=280)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", type=int, default=96, help="pixels at which clips are drawn")
-    parser.add_argument("--write", action="store_true", help="write evaluation.json and README.md beside the packaged model")
+    parser.add_argument("--write", action="store_true", help="write evaluation.json and README.md into the model's folder")
+    parser.add_argument("--card", action="store_true", help="measure nothing, write README.md from evaluation.json")
     args = parser.parse_args()
-    encoder = load_encoder(args.model)
-    rows = [evaluate(encoder, s, args.clips, args.frames, args.size) for s in args.seeds]
-    table = {k: [r[k] for r in rows] for k in rows[0]}
-    for k, v in table.items(): print(f"{k:58}" + "".join(f"{x:9.3f}" if isinstance(x, float) else f"{x:9d}" for x in v))
+    folder = MODELS / args.model
+    if (args.write or args.card) and not (folder / "training.json").is_file(): parser.error(f"{args.model} is no packaged model with a training.json: its card cannot be written")
+    if args.card and not (folder / "evaluation.json").is_file(): parser.error(f"{args.model} has no evaluation.json: measure first, with --write")
+    if not args.card:
+        encoder, began, levels = load_encoder(args.model), time.time(), {}
+        for d in args.difficulties:
+            report = evaluate_world(encoder, args.seeds, d, args.clips, args.frames, args.size, progress=True)
+            levels[str(d)] = as_dict(report)
+            print(report.table(), end="\n\n", flush=True)
     if args.write:
-        folder = Path("bike_nb/models") / args.model
-        report = dict(command="python scripts/evaluate_tiny.py --seeds " + " ".join(map(str, args.seeds)) + " --write", seeds=args.seeds, clips=args.clips, frames=args.frames, size=args.size, figures=table)
-        (folder / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
-        write_card(encoder, folder, report)
-        print(f"written to {folder}/evaluation.json and README.md")
+        numbers = lambda ns: " ".join(map(str, ns))
+        usual = "".join(f" --{k} {getattr(args, k)}" for k in ("clips", "frames", "size") if getattr(args, k) != parser.get_default(k))
+        command = f"python scripts/evaluate_world.py --model {args.model} --seeds {numbers(args.seeds)} --difficulties {numbers(args.difficulties)}{usual} --write"
+        found = dict(command=command, torch=torch.__version__, minutes=round((time.time() - began) / 60, 1), difficulties=levels)
+        (folder / "evaluation.json").write_text(as_json(found, 5) + "\n", encoding="utf-8")
+    if args.write or args.card:
+        (folder / "README.md").write_text(card(folder), encoding="utf-8")
+        print(f"wrote {folder.relative_to(MODELS.parents[1])}/README.md" + " and evaluation.json" * args.write)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ captions in a false colour are extra negatives; a share of the frames come as tw
 coloured thing of a frame is asked for its colour (cross-entropy over the noun's colours), and the frame for all its things'
 colours. Pairs of thing and colour in `world.HELD_OUT` are in none of this, neither as a picture nor as a wrong answer.
 """
-import argparse, json, math, random, tempfile, time
+import argparse, json, math, os, platform, random, tempfile, time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from bike_nb.encoder import class_embeddings, load_encoder, save_encoder
 from tiny_data import COLOURS, CONTEXT, NOUNS, TRAIN_SEEDS, Captions, all_facts, draw  # noqa: F401 (two are for the tests)
 
 VISION = {"tiny": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 24, "patch_size": None},       # ModifiedResNet
-          "small": {"image_size": 96, "layers": 6, "width": 192, "head_width": 32, "patch_size": 12}}  # ViT
+          "small": {"image_size": 96, "layers": 4, "width": 160, "head_width": 32, "patch_size": 16}}  # ViT
 SHORT = 14  # most captions end before this position of the text tower
 PREPROCESS_CFG = {"size": [96, 96], "mode": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.27, 0.27, 0.27],
                   "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0}
@@ -220,8 +220,9 @@ def export(args):
     model.load_state_dict(state["model"] | {"token_embedding.weight": table})
     save_encoder(model.eval(), args.model, model_cfg(args.arch), PREPROCESS_CFG, token_rows=state["rows"])
     extra = f" --minutes {args.minutes:g}" * (args.minutes < math.inf) + f" --arch {args.arch}" * (args.arch != "tiny") + f" --teacher {args.teacher}" * bool(args.teacher)
+    machine = torch.cuda.get_device_name() if args.device == "cuda" else f"{os.cpu_count()} CPU cores, {platform.machine()}"
     facts = dict(command=f"python scripts/train_tiny.py --steps {args.steps} --frames {args.frames} --seed {args.seed}{extra}", seed=args.seed, steps=state["step"], batch=args.batch, frames=args.frames,
-                 minutes=round(state["seconds"] / 60, 1), processes=args.processes, torch=torch.__version__, final_loss=round(float(np.mean(state["log"][-100:])), 3), token_rows=len(state["rows"]), remark=args.remark)
+                 minutes=round(state["seconds"] / 60, 1), processes=args.processes, machine=machine, torch=torch.__version__, final_loss=round(float(np.mean(state["log"][-100:])), 3), token_rows=len(state["rows"]), remark=args.remark)
     (args.model / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts, indent=1))
 

@@ -37,7 +37,7 @@ def test_explain_prints_a_table_and_writes_what_it_says():
     assert [json.loads(l)["query"] for l in Path("out/00_flying_a_kite.jsonl").read_text().splitlines()] == ["flying a kite", "flag"]
     for kind in ("png", "json", "csv", "jsonl"): assert f"wrote out/00_flying_a_kite.{kind}" in said
     for a in data["attributes"]: assert a["name"] in said
-    assert "miniature world" in said
+    assert data["notes"] == [] and not data["novelty"]["flagged"] and "novelty: 0." in said
 
 
 def test_concepts_come_from_a_file_and_frames_from_a_rate():
@@ -125,5 +125,5 @@ def test_real_clips(clip):
         return
     assert result.exit_code == 0, result.output
     data = json.loads(Path(f"out/{clip.stem}.json").read_text())
-    assert len(data["times"]) <= 8 and "miniature world" in result.output
+    assert len(data["times"]) <= 8 and data["novelty"]["flagged"] and "not of tiny's world" in result.output
     assert Image.open(f"out/{clip.stem}.png").width > 800

@@ -18,7 +18,7 @@ from bike_nb.video import Video, VideoError, read_video, write_video
 
 CLIPS = Path(__file__).parents[2]/"shared"/"clips"
 SCRIPT = world.sample_clip(4, "flying a kite", cut=True)
-KEYS = ["model", "settings", "video", "times", "concepts", "scores", "saliency", "cosine", "rank", "windows", "attributes", "notes"]
+KEYS = ["model", "settings", "video", "times", "concepts", "scores", "saliency", "cosine", "rank", "windows", "attributes", "novelty", "notes"]
 
 
 @pytest.fixture(scope="session")
@@ -157,7 +157,7 @@ def test_real_clips(name, tiny):
     e = explain(CLIPS/name, ["a person", "rain"], tiny, num_frames=8)
     assert np.isfinite(e.cosine).all() and (np.diff(e.times) > 0).all() and len(e.times) == {"rotated_90.mov": 3, "unordered.mov": 4}.get(name, 8)
     np.testing.assert_allclose(e.saliency.sum(1), 1, atol=1e-5)
-    assert any("miniature world" in n for n in e.notes)
+    assert e.novelty.flagged and any("not of tiny's world" in n for n in e.notes)
     assert len(png(e.plot())) < 300_000
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no real clips here (../shared/clips)")
@@ -227,7 +227,7 @@ def test_words_never_taught_are_named_once_and_kept_out_of_retrieval(film, tiny)
     assert any(t.get_text() == "a zebra crossing ?" for t in e.plot().findobj(lambda a: hasattr(a, "get_text")))
 
 def test_the_output_says_what_the_model_knows(found, film):
-    assert any("miniature world" in n for n in found.notes) and "miniature world" in str(found)
+    assert found.notes == [] and not found.novelty.flagged and "novelty: 0." in str(found)  # a clip of its world; for others see test_novelty
     with pytest.warns(UserWarning, match="random"): e = explain(film, "a kite", "tiny", pretrained="none", device="cpu")
     assert any("random weights" in n for n in e.notes) and "random weights" in e.summary()
 
