@@ -121,11 +121,11 @@ class Source:
 
 # %% ../nbs/09_explain.ipynb #8947740a
 def from_images(items, name, times, fps, num_frames, start, end, limit=None):
-    "A `Source` of single pictures. Each stands for the time half-way to its neighbours."
+    "A `Source` of single pictures. Each stands for the time half-way to its neighbours; the clip goes on to the last of them, looked at or not."
     times, unit = given_times(len(items), times, fps)
-    keep = segment_centres(times, num_frames, start, end)
+    keep, all_ = segment_centres(times, num_frames, start, end), segment_centres(times, None, start, end)
     half = (np.median(np.diff(times)) if len(times) > 1 else 1) / 2
-    first, last = times[keep[0]] - half, times[keep[-1]] + half
+    first, last = times[all_[0]] - half, times[all_[-1]] + half
     if unit == "s" and times[0] >= 0: first, last = max(first, 0), min(last, limit or np.inf)
     return Source(name, image_blocks([items[i] for i in keep], times[keep], last), unit, float(first), float(last))
 

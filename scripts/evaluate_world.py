@@ -209,6 +209,7 @@ def main():
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", type=int, default=96, help="pixels at which clips are drawn")
     parser.add_argument("--write", action="store_true", help="write evaluation.json and README.md into the model's folder")
+    parser.add_argument("--keep", action="store_true", help="with --write: keep what was measured before at other difficulties, by the same seeds")
     parser.add_argument("--card", action="store_true", help="measure nothing, write README.md from evaluation.json")
     args = parser.parse_args()
     folder = MODELS / args.model
@@ -223,8 +224,12 @@ def main():
     if args.write:
         numbers = lambda ns: " ".join(map(str, ns))
         usual = "".join(f" --{k} {getattr(args, k)}" for k in ("clips", "frames", "size") if getattr(args, k) != parser.get_default(k))
-        command = f"python scripts/evaluate_world.py --model {args.model} --seeds {numbers(args.seeds)} --difficulties {numbers(args.difficulties)}{usual} --write"
-        found = dict(command=command, torch=torch.__version__, minutes=round((time.time() - began) / 60, 1), difficulties=levels)
+        before = json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) if args.keep else dict(minutes=0, difficulties={})
+        kept = {d: r for d, r in before["difficulties"].items() if d not in levels and r["seeds"] == args.seeds and r["clips"] == args.clips}
+        levels = dict(sorted((kept | levels).items()))
+        command = f"python scripts/evaluate_world.py --model {args.model} --seeds {numbers(args.seeds)} --difficulties {numbers(levels)}{usual} --write"
+        minutes = round((time.time() - began) / 60 + (before["minutes"] if kept else 0), 1)
+        found = dict(command=command, torch=torch.__version__, minutes=minutes, difficulties=levels)
         (folder / "evaluation.json").write_text(as_json(found, 5) + "\n", encoding="utf-8")
     if args.write or args.card:
         (folder / "README.md").write_text(card(folder), encoding="utf-8")

@@ -34,7 +34,7 @@ def without(clip, t, **change):
 
 # Determinism
 
-HASHES = {0: "457a89162e80cb2d", 1: "6ad88ecf2e10d000", 2: "1727e7c166d68b88", 3: "87b655b4c74e210d"}
+HASHES = {0: "457a89162e80cb2d", 1: "6ad88ecf2e10d000", 2: "1727e7c166d68b88", 3: "7d5cf52a08268d89"}
 
 
 def digest(difficulty):
@@ -151,7 +151,7 @@ def test_what_is_hidden_is_not_listed_and_boxes_hold_what_they_say():
             hidden += len({w for w, *_ in world.label_map(clip, t).things} - listed)
             for thing in clip.shot(t).things:
                 mine = [b for w, c, b, _ in world.in_sight(clip, t) if (w, c) == (thing.kind, thing.colour)]
-                if len(mine) != 1 or (clip.acting(t) and thing.kind in world.ANY[clip.action].words): continue
+                if len(mine) != 1 or (clip.acting(t) and thing.kind in world.ANY[clip.action].words) or sum(o.kind == thing.kind for o in clip.shot(t).things) > 1: continue
                 other = world.render_frame(without(clip, t, things=[o for o in clip.shot(t).things if o is not thing]), t)
                 difference = np.abs(world.render_frame(clip, t).astype(int) - other).max(-1)
                 rows, columns = (difference > 40).nonzero()
