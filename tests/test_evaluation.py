@@ -242,6 +242,7 @@ def test_a_blind_model_scores_near_chance():
     for name in report.names():
         e = report[name]
         if "precision@5" in name or "AP, " in name and "mAP" not in name: continue  # five words by lot; and neighbouring frames are ranked together (see the notebook)
+        if name == "colour of a shirt, held-out pairs": assert e.value in (0, 1); continue  # one colour, one question: right always or never
         assert abs(e.value - e.chance) < .05 + .75 * (e.high - e.low), (name, e)
 
 
