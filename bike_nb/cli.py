@@ -136,7 +136,7 @@ def _given(**options): # None: not given, so that the function's own default hol
 def _evaluate(model, pretrained, seeds, json, **settings):
     "Grade a model; print the board."
     from bike_nb.encoder import load_encoder
-    from bike_nb.evaluation import evaluate_world
+    from bike_nb.board import evaluate_world
     if json and not json.parent.is_dir(): raise typer.BadParameter(f"--json {json}: there is no folder {json.parent}")
     report = evaluate_world(load_encoder(model, pretrained), seeds=seeds, progress=sys.stderr.isatty(), **settings)
     typer.echo(report.table())

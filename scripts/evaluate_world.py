@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from bike_nb import world
 from bike_nb.encoder import load_encoder
-from bike_nb.evaluation import PARTS, as_dict, as_json, confused, evaluate_world
+from bike_nb.board import PARTS, as_dict, as_json, confused, evaluate_world
 
 MODELS = Path(__file__).resolve().parents[1] / "bike_nb/models"
 LEVELS = "easy", "standard", "hard", "hardest"
@@ -176,7 +176,7 @@ Architecture: {architecture(cfg)}. Weights in half precision, computed with in s
 
 Mean over seeds {listed(map(str, seeds))}, and the 95 % interval, on clips drawn afresh: {standard['clips']} clips a seed, {standard['frames']} frames each, {standard['size']} pixels; seeds never used in training.
 The columns are the positions of the dial; at {d} ({LEVELS[d]}), the action fills {share[0]:.0f} to {share[1]:.0f} % of a clip. Chance is what guessing gives (one number, or one for each column). Every figure of every seed is in
-`evaluation.json`, what each means in `nbs/08_evaluation.ipynb`. Measured in {report['minutes']:g} minutes by
+`evaluation.json`, what each means in `nbs/15_board.ipynb`. Measured in {report['minutes']:g} minutes by
 
     {report['command']}
 

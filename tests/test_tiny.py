@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from bike_nb import evaluation as ev, world
+from bike_nb import board as ev, world
 from bike_nb.encoder import load_encoder, packaged_models
+from bike_nb.evaluation import top_k
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "bike_nb/models"
@@ -51,13 +52,13 @@ def test_order_only_pairs_are_a_coin_flip(encoder):
 
 def test_clips_drawn_larger_are_recognised_as_well(encoder):
     s = ev.clip_set(encoder, "actions", 18, 28, size=320)
-    assert ev.top_k(ev.Board(encoder, {"actions": s}).spotting("actions", world.SINGLE_FRAME), s.labels(world.SINGLE_FRAME)) >= .9
+    assert top_k(ev.Board(encoder, {"actions": s}).spotting("actions", world.SINGLE_FRAME), s.labels(world.SINGLE_FRAME)) >= .9
 
 
 def test_the_hardest_clips_are_hard_but_not_hopeless(encoder):
     s = ev.clip_set(encoder, "actions", 19, 70, difficulty=3)
     b, label = ev.Board(encoder, {"actions": s}), s.labels(world.SINGLE_FRAME)
-    assert ev.top_k(b.pooling("actions", world.SINGLE_FRAME), label) < .45 and .4 < ev.top_k(b.spotting("actions", world.SINGLE_FRAME), label) < .95
+    assert top_k(b.pooling("actions", world.SINGLE_FRAME), label) < .45 and .4 < top_k(b.spotting("actions", world.SINGLE_FRAME), label) < .95
 
 
 def test_every_word_of_the_world_is_known_and_others_are_not(encoder):
@@ -91,7 +92,7 @@ def test_the_stored_figures_are_those_of_the_shipped_weights(name):
     report, figure = stored(name)["difficulties"]["1"], "novel action among 6, spotting"
     encoder = load_encoder(name)
     s = ev.clip_set(encoder, "novel", report["seeds"][0], report["clips"], 1, report["frames"], report["size"])
-    now = ev.top_k(ev.Board(encoder, {"novel": s}).spotting("novel", list(world.NOVEL)), s.labels(list(world.NOVEL)))
+    now = top_k(ev.Board(encoder, {"novel": s}).spotting("novel", list(world.NOVEL)), s.labels(list(world.NOVEL)))
     assert now == pytest.approx(evaluate_world.flat(report)[figure]["seeds"][0][0], abs=.02)
 
 
