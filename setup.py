@@ -26,7 +26,7 @@ setup(
     keywords=cfg["keywords"].split(),
     packages=find_packages(include=["bike_nb", "bike_nb.*"]),
     include_package_data=False,  # package_data says it: folders of data are no packages
-    package_data={"bike_nb": ["models/*/*", "lexicons/*", "static/*"]},
+    package_data={"bike_nb": ["models/*/*", "lexicons/*", "labels/*", "static/*"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=lines("requirements"),
     extras_require={"dev": lines("dev_requirements")},
