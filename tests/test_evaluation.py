@@ -61,7 +61,7 @@ def test_saliency_metrics_by_hand_and_by_brute_force():
     found = ev.saliency_scores(s, y)
     assert found["AP"][:3].tolist() == pytest.approx([1, 1 / 4, 1 / 4]) and found["AUC"][:3].tolist() == pytest.approx([1, 1 / 3, 1 / 2])
     assert found["HIT@1"][:3].tolist() == pytest.approx([1, 0, 1 / 4]) and all(v[3].isnan() for v in found.values())
-    assert ev.saliency_metrics(s, y) == pytest.approx({"AP": 1.5 / 3, "AUC": (1 + 1 / 3 + 1 / 2) / 3, "HIT@1": 1.25 / 3})
+    assert ev.saliency_metrics(s, y) == pytest.approx({"AP": 1.5 / 3, "AUC": (1 + 1 / 3 + 1 / 2) / 3, "HIT@1": 1.25 / 3, "HL-mAP": 150 / 4, "HL-Hit1": 200 / 4})
     rand = torch.Generator().manual_seed(1)
     s, y = torch.randint(0, 5, (40, 7), generator=rand) / 5, torch.rand(40, 7, generator=rand) < .4
     for row, truth, auc in zip(s.tolist(), y.tolist(), ev.auroc(s, y).tolist()):
