@@ -6,9 +6,12 @@
 __all__ = ['GRADES', 'STUDENT', 'EvaluationError', 'hits', 'top_k', 'confusion_matrix', 'per_class_accuracy', 'chance_ap',
            'average_precision', 'mean_average_precision', 'one_hot', 'activitynet_map', 'auroc', 'hit_at_1',
            'saliency_scores', 'highlight_ap', 'highlight_metrics', 'saliency_metrics', 'frame_truth', 'read_highlights',
-           'Estimate', 'wilson', 'share', 'resamples', 'average', 'average_map', 'average_per_class', 'over_seeds']
+           'Estimate', 'wilson', 'share', 'resamples', 'average', 'average_map', 'average_per_class', 'over_seeds',
+           'view_mean', 'aggregate_views', 'zero_shot_splits', 'frame_logits', 'zero_shot_accuracy', 'over_runs',
+           'figures_of', 'measure', 'Evaluation', 'save_scores', 'read_scores', 'sentence_source', 'frame_encoder',
+           'Branches', 'evaluate', 'fuse_scores', 'sweep', 'test_model']
 
-# %% ../nbs/08_evaluation.ipynb #904f27cc
+# %% ../nbs/08_evaluation.ipynb #35e41eda
 import json, math, os
 from contextlib import nullcontext
 from copy import deepcopy
@@ -19,6 +22,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.functional import normalize
+from .attributes import Lexicon, associate, attribute_sentence, read_attributes
+from .model import PROMPT, fuse
 
 # %% ../nbs/08_evaluation.ipynb #b73d4ee1
 class EvaluationError(ValueError):
@@ -287,3 +292,322 @@ def over_seeds(estimates)->Estimate:
     spread, chances = t * np.std(v, ddof=1) / math.sqrt(k), [e.chance for e in known if e.chance is not None]
     below, above = (math.sqrt(sum(d * d for d in ds)) / k for ds in ([e.value - e.low for e in known], [e.high - e.value for e in known]))
     return Estimate(mean, max(0., mean - max(spread, below)), min(1., mean + max(spread, above)), sum(e.n for e in known), sum(chances) / len(chances) if chances else None)
+
+# %% ../nbs/08_evaluation.ipynb #fe06b9b1
+def view_mean(logits, views:int=1)->torch.Tensor: # (N·views,A), the views of a video one after the other → (N,A)
+    "Probabilities of each video: a softmax for each view, the mean over the views; in double precision."
+    if views < 1 or len(logits) % views: raise EvaluationError(f"{len(logits)} rows of logits are no whole number of videos with {views} views each.")
+    return torch.as_tensor(logits).double().softmax(-1).unflatten(0, (-1, views)).mean(1)
+
+def aggregate_views(logits, views:int=1)->torch.Tensor: # (N·views,A) → (N,A)
+    "Scores of each video as in the official test: a softmax for each view, the mean over the views, a softmax."
+    return view_mean(logits, views).softmax(-1)
+
+# %% ../nbs/08_evaluation.ipynb #639074fb
+def zero_shot_splits(classes:int, splits:int=10)->list: # of arrays with the classes of a half each
+    "The official halves of the classes: the first half of a permutation by numpy's generator, seeded with the number of the split."
+    return [np.random.RandomState(s).permutation(classes)[:classes // 2] for s in range(splits)]
+
+def frame_logits(frames, classes)->torch.Tensor: # (N,T,D) raw, (A,D) → (N,T,A)
+    "CLIP's logits frame by frame, as in test_zeroshot.py: only the class embeddings are normalized."
+    return 100. * frames.double() @ normalize(classes.double(), dim=-1).T
+
+def zero_shot_accuracy(logits, labels, splits:int=10)->dict: # (N,A), or (N,T,A) frame by frame; (N,) → name: share, or (splits,) shares
+    "Top-1 and top-5 over all classes, and in each of the official halves of the classes."
+    logits, out = logits[:, None] if logits.ndim == 2 else logits, {"half_top1": [], "half_top5": []}
+    def score(x, y): p = x.softmax(-1).mean(1); return [top_k(p, y, k) for k in (1, 5)]
+    out["full_top1"], out["full_top5"] = score(logits, labels)
+    for half in zero_shot_splits(logits.shape[-1], splits):
+        rows = torch.isin(labels, torch.from_numpy(half))
+        own, mapped = labels[rows].unique(return_inverse=True)                # sorted; only classes that have a video
+        top = score(logits[rows][..., own], mapped) if rows.any() else (math.nan, math.nan)
+        for k, v in zip(("half_top1", "half_top5"), top): out[k].append(v)
+    return {k: np.array(v) if isinstance(v, list) else v for k, v in out.items()}
+
+def over_runs(values)->tuple: # (mean, standard deviation)
+    "Mean ± standard deviation, as papers give it: of ten halves, or of Kinetics-600's three splits."
+    v = np.asarray(values, float); v = v[~np.isnan(v)]
+    return float(v.mean()), float(v.std())
+
+# %% ../nbs/08_evaluation.ipynb #74d86416
+def figures_of(scores, labels)->dict: # (N,A); (N,) classes, or (N,A) bool for several a video → name: float
+    "Top-1, top-5, accuracy by class and ActivityNet's mAP of single labels; of several, mAP."
+    if labels.ndim == 2: return {"mAP": mean_average_precision(scores, labels)}
+    out = {f"top-{k}": hits(scores, labels, k).double().mean().item() for k in (1, 5) if k < scores.shape[1]}
+    return out | {"per-class accuracy": per_class_accuracy(scores, labels).nanmean().item(), "mAP": activitynet_map(scores, labels)}
+
+def measure(scores, labels)->dict: # as `figures_of` → name: Estimate
+    "The same figures with intervals; for large tables that takes its time."
+    if labels.ndim == 2: return {"mAP": average_map(scores, labels)}
+    classes = scores.shape[1]
+    out = {f"top-{k}": share(hits(scores, labels, k), k / classes) for k in (1, 5) if k < classes}
+    return out | {"per-class accuracy": average_per_class(scores, labels), "mAP": average_map(scores.softmax(-1), one_hot(labels, classes))}
+
+# %% ../nbs/08_evaluation.ipynb #fd15040b
+def _words(values, most=5)->str: return ", ".join(map(str, values[:most])) + (f" and {len(values) - most} more" if len(values) > most else "")
+
+@dataclass(repr=False)
+class Evaluation:
+    "What a model says of a dataset: scores (N,A), labels (N,) or (N,A) bool, paths; probabilities of each branch; figures with intervals."
+    scores: torch.Tensor; labels: torch.Tensor; paths: list; names: list
+    missing: list = field(default_factory=list) # paths of videos that could not be read
+    branches: dict = field(default_factory=dict) # "video", "attributes": (N,A), before the last softmax
+    settings: dict = field(default_factory=dict); more: dict = field(default_factory=dict) # figures beside those of `measure`
+
+    @cached_property
+    def figures(self)->dict: return figures_of(self.scores, self.labels) | self.more # {name: float}
+    @cached_property
+    def estimates(self)->dict: return measure(self.scores, self.labels) # {name: Estimate}
+    def __getitem__(self, name): # the `Estimate`, or of figures without interval the float
+        if name in self.figures: return self.more[name] if name in self.more else self.estimates[name]
+        raise EvaluationError(f'There is no figure "{name}": there are {_words(list(self.figures), 20)}.')
+    def __len__(self): return len(self.paths)
+    def __repr__(self): return self.summary()
+    def by_class(self)->dict: # {class: float}, the worst first; NaN, last: no video
+        "Accuracy of each class; of several labels a video, AP."
+        v = per_class_accuracy(self.scores, self.labels) if self.labels.ndim == 1 else average_precision(self.scores.T, self.labels.T)
+        return dict(sorted(zip(self.names, v.tolist()), key=lambda e: (math.isnan(e[1]), e[1])))
+    def at(self, weight): # → Evaluation, both branches fused anew
+        return replace(self, scores=_combined(self.branches, weight), settings=self.settings | dict(weight=weight))
+    def save(self, path): return save_scores(self, path)
+    def summary(self): return _summary(self)
+
+def _summary(r)->str:
+    "All figures as text, with 95 % intervals, what chance would give, and what was left out."
+    wide, chance = max(map(len, r.figures)) + 1, lambda e: "" if e.chance is None else f"   chance {e.chance:.3f}"
+    lines = [f"{len(r):,} videos, {len(r.names)} classes" + "".join(f", {k} {v}" for k, v in r.settings.items() if v is not None)]
+    lines += [f"{k:{wide}} {e}{chance(e)}" for k, e in r.estimates.items()] + [f"{k:{wide}} {v:.3f}" for k, v in r.more.items()]
+    return "\n".join(lines + [f"left out, since they cannot be read: {len(r.missing):,} ({_words(r.missing)})"] * bool(r.missing))
+
+def _combined(branches, weight)->torch.Tensor:
+    "Scores (N,A) of what the branches say: both mixed, or as the official test of the one there is."
+    if len(branches) == 2: return fuse(branches["video"], branches["attributes"], weight)
+    return branches["video"].softmax(-1) if "video" in branches else branches["attributes"]
+
+# %% ../nbs/08_evaluation.ipynb #5f1717de
+def _as_data(e)->dict: # of arrays
+    "What a file of scores holds."
+    strings = lambda x: np.array(x, dtype=str)
+    return dict(scores=e.scores.numpy(), labels=e.labels.numpy(), paths=strings(e.paths), names=strings(e.names), missing=strings(e.missing),
+                settings=strings(json.dumps(e.settings)), figures=strings(json.dumps(e.figures))) | {f"branch_{k}": v.numpy() for k, v in e.branches.items()}
+
+def save_scores(e, path)->Path:
+    "Write an `Evaluation` to .npz or .json, in one step or not at all."
+    path, data = Path(path).expanduser(), _as_data(e)
+    if path.suffix not in (".npz", ".json"): raise EvaluationError(f"{path} should end in .npz or .json.")
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(tmp, "wb") as f:
+            if path.suffix == ".npz": np.savez_compressed(f, **data)
+            else: f.write((json.dumps({k: json.loads(str(v)) if k in ("settings", "figures") else v.tolist() for k, v in data.items()}, ensure_ascii=False) + "\n").encode())
+        os.replace(tmp, path)
+    except OSError as error: raise EvaluationError(f"{path} cannot be written ({error.strerror or error}).") from None
+    finally: tmp.unlink(missing_ok=True)
+    return path
+
+def _read_data(path)->dict:
+    "Arrays of a file of scores; `EvaluationError` if it is none."
+    try:
+        if path.suffix == ".json": return {k: np.asarray(v if k not in ("settings", "figures") else json.dumps(v)) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+        with np.load(path, allow_pickle=False) as file: return dict(file)
+    except Exception as e: raise EvaluationError(f"{path} cannot be read as a file of scores (.npz or .json): {getattr(e, 'strerror', None) or e}") from None
+
+def read_scores(path)->Evaluation:
+    "An `Evaluation` from .npz or .json, ours or another program's: `scores` (N,A), `labels` (N,) or (N,A), `paths` (N,); the rest may be missing."
+    data = _read_data(path := Path(path).expanduser())
+    if lacks := [k for k in ("scores", "labels", "paths") if k not in data]: raise EvaluationError(f"{path} lacks `{lacks[0]}`: a file of scores holds `scores`, `labels` and `paths`.")
+    scores, labels, paths = torch.as_tensor(data["scores"]), torch.as_tensor(data["labels"]), data["paths"].tolist()
+    if scores.ndim != 2 or not len(scores) == len(labels) == len(paths): raise EvaluationError(f"{path}: {len(paths)} paths, {len(labels)} labels and scores {tuple(scores.shape)} do not belong together.")
+    if not scores.isfinite().all(): raise EvaluationError(f"{path}: the scores of {paths[int((~scores.isfinite().all(1)).nonzero()[0])]} are not finite (NaN or infinity).")
+    names = data["names"].tolist() if "names" in data else list(map(str, range(scores.shape[1])))
+    branches = {k.removeprefix("branch_"): torch.as_tensor(v) for k, v in data.items() if k.startswith("branch_")}
+    settings = json.loads(str(data["settings"])) if "settings" in data else {}
+    return Evaluation(scores.double(), labels.bool() if labels.ndim == 2 else labels.long(), paths, names, data["missing"].tolist() if "missing" in data else [], branches, settings)
+
+# %% ../nbs/08_evaluation.ipynb #24beceeb
+def sentence_source(attributes, model, k=5):
+    "A function that gives the attribute sentences of a batch, from what `evaluate` takes as `attributes`; of frame embeddings (B,R,D) if it needs them."
+    if isinstance(attributes, Lexicon):
+        attributes.encode(model.encoder())
+        return lambda batch, frames: [attribute_sentence(found) for found in associate(frames.cpu(), attributes, k)]
+    def given(batch, frames):
+        if "sentence" in batch: return batch["sentence"]
+        raise EvaluationError("The dataset has no attribute sentences: name a file in data.attributes_val_path, or give attributes= a JSON file or a Lexicon.")
+    if attributes is True: return given
+    known = attributes if isinstance(attributes, dict) else read_attributes(attributes, k)
+    known = {os.path.normpath(p): names for p, names in known.items()}
+    def looked_up(batch, frames):
+        if lost := [p for p in batch["path"] if not known.get(os.path.normpath(p))]: raise EvaluationError(f"There are no attributes for {lost[0]}: make them for every video of the list.")
+        return [attribute_sentence(known[os.path.normpath(p)][:k]) for p in batch["path"]]
+    return looked_up
+
+# %% ../nbs/08_evaluation.ipynb #4e9c1692
+def frame_encoder(model, precision="fp32"):
+    "A function from images (B,T,3,h,w) to frame embeddings (B,T,D) in float32, whose image tower computes in fp32, bf16 or fp16."
+    kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, precision)
+    if isinstance(kind, str): raise EvaluationError(f"precision={precision!r} is not known: give fp32, bf16 or fp16.")
+    if model.device.type == "cpu" and kind is not None:                   # autocast is slow here; a copy in half precision is fast
+        if kind == torch.float16: raise EvaluationError("precision='fp16' needs a GPU: take bf16 or fp32.")
+        copy = deepcopy(model).to(kind)
+        return lambda x: copy.encode_frames(x).float()
+    def encode(x):
+        with torch.autocast(model.device.type, kind) if kind else nullcontext(): return model.encode_frames(x).float()
+    return encode
+
+class Branches:
+    "A BIKE model in front of its classes: a batch of videos in, probabilities (B,A) of each branch out."
+    def __init__(self, model, names, template=PROMPT, attributes=None, mask=None, scale=1., precision="fp32", k=5, frames=False): # frames: also `frame_logits`
+        self.model, self.mask, self.text, self.encode, self.frames = model, mask, model.encode_text(names, template), frame_encoder(model, precision), frames
+        learned = [p.exp().item() for p in (model.clip.logit_scale, model.attributes_scale if model.attributes else model.clip.logit_scale)]
+        self.scales = learned if scale == "model" else (scale, scale)
+        self.sentences = None if attributes is None else sentence_source(attributes, model, k)
+        self.looks = model.video is not None or frames or isinstance(attributes, Lexicon)
+    def look(self, images, most=512): # (B,V,T,3,h,w) → (B,V,T,D), so many pictures at a time
+        views = images.flatten(0, 1).split(max(1, most // images.shape[2]))
+        return torch.cat([self.encode(x.to(self.model.device, non_blocking=True)) for x in views]).unflatten(0, images.shape[:2])
+    def words(self, sentences): # → (B,A) cosines; without a branch of its own, those of the text tower
+        e = self.model.encode_text(list(sentences), "{}")
+        if self.model.attributes: return self.model.attribute_logits(e, self.text)
+        return normalize(e.classes, dim=-1) @ normalize(self.text.classes, dim=-1).T
+    def __call__(self, batch)->dict:
+        f, out = self.look(batch["frames"]) if self.looks and "frames" in batch else None, {}
+        if self.model.video and f is not None: out["video"] = view_mean(self.scales[0] * self.model.video_logits(f.flatten(0, 1), self.text, self.mask), f.shape[1])
+        if self.sentences: out["attributes"] = view_mean(self.scales[1] * self.words(self.sentences(batch, None if f is None else f.flatten(1, 2))))
+        if self.frames: out["frame_logits"] = frame_logits(f.flatten(1, 2), self.text.classes).float()
+        return out
+
+# %% ../nbs/08_evaluation.ipynb #7eb2b167
+def _ranks()->tuple: # (this process, of how many)
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+def _gathered(mine)->list:
+    "What every process has, in their order. One that failed hands in its error, and all of them raise."
+    rank, world = _ranks()
+    all_ = [mine]
+    if world > 1: dist.all_gather_object(all_ := [None] * world, str(mine) if isinstance(mine, Exception) else mine)
+    if isinstance(mine, Exception): raise mine
+    failed = [(r, m) for r, m in enumerate(all_) if isinstance(m, str)]
+    if failed: raise EvaluationError(f"Process {failed[0][0]} of {world} failed: {failed[0][1]}")
+    return all_
+
+def _select(batch, keep): # dict of tensors and lists, (B,) bool
+    return {k: v[keep] if torch.is_tensor(v) else [x for x, yes in zip(v, keep.tolist()) if yes] for k, v in batch.items()}
+
+def _look_through(branches, loader, bar)->dict:
+    "Rows of this process: index, path, truth and what each branch says; and which videos are missing."
+    rows, missing = [], []
+    for batch in loader:
+        there = torch.tensor([not m for m in batch["missing"]])
+        missing += list(zip(batch["index"][~there].tolist(), (p for p, yes in zip(batch["path"], there.tolist()) if not yes)))
+        if there.any():
+            batch = _select(batch, there)
+            said = {k: v.cpu().numpy() for k, v in branches(batch).items()}
+            truth = batch["labels"].bool() if "labels" in batch else batch["label"]
+            rows.append(dict(index=batch["index"].numpy(), labels=truth.numpy(), path=np.array(batch["path"], dtype=object), **said))
+        bar.update(len(there))
+    return dict(missing=missing, **{k: np.concatenate([r[k] for r in rows]) for k in (rows[0] if rows else ())})
+
+# %% ../nbs/08_evaluation.ipynb #98329ded
+def _joined(parts, n:int)->dict: # of all processes
+    "All rows in the order of the list, each video once; `EvaluationError` if one was not seen, or none can be read."
+    missing = dict(m for p in parts for m in p.pop("missing"))
+    parts = [p for p in parts if p]
+    if not parts: raise EvaluationError(f"None of the {n:,} videos can be read, the first of them {missing[min(missing)]}: check the root of the videos.")
+    rows = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    index, first = np.unique(rows.pop("index"), return_index=True)
+    if len(index) + len(missing) != n: raise EvaluationError(f"{len(index) + len(missing):,} of {n:,} videos were seen: the loader leaves some out.")
+    return {k: v[first] for k, v in rows.items()} | dict(missing=[missing[i] for i in sorted(missing)])
+
+def _zero_shot(logits, labels)->dict:
+    "The figures of test_zeroshot.py."
+    found, out = zero_shot_accuracy(logits, labels), {}
+    for k in (1, 5):
+        out[f"all classes, frame by frame, top-{k}"] = found[f"full_top{k}"]
+        out[f"half classes, top-{k}"], out[f"half classes, top-{k}, std"] = over_runs(found[f"half_top{k}"])
+    return out
+
+# %% ../nbs/08_evaluation.ipynb #472edd08
+@torch.no_grad()
+def evaluate(model, # a `BIKE`
+             dataset, # a `VideoDataset` for validation or test
+             names=None, # of the classes; None: the dataset's
+             batch_size:int=8, workers:int=0, # videos at a time, in each process; processes that read
+             device=None, # None: where the model is
+             attributes=None, # for the second branch: True (the dataset's sentences), a JSON file, {path: names}, or a `Lexicon`
+             weight:float=.7, # of the video branch, if both look
+             mask=None, # who votes in concept spotting: "all", "sentence", "words"; None: as the model was built
+             template:str=PROMPT, scale=1., # prompt of the class names; factor of the cosines, "model": the learned ones
+             precision:str="fp32", # of the image tower: fp32, bf16, fp16
+             zero_shot:bool=False, # also the half-class figures of test_zeroshot.py
+             k:int=5, # attributes of a video
+             progress:bool=False)->Evaluation:
+    "Test a model on a dataset, one or several labels a video, any number of views, in one process or several."
+    from bike_nb.data import make_loader
+    from tqdm.auto import tqdm
+    (rank, world), names, training = _ranks(), list(names or dataset.classes), model.training
+    attributes = True if attributes is None and model.video is None else attributes
+    try:
+        model = (model if device is None else model.to(device)).eval()
+        with tqdm(total=len(range(rank, len(dataset), world)), desc="testing", unit="video", disable=not progress or rank > 0) as bar:
+            loader = make_loader(dataset, batch_size, workers, rank=rank, world=world)
+            mine = _look_through(Branches(model, names, template, attributes, mask, scale, precision, k, zero_shot), loader, bar)
+    except Exception as e: mine = e
+    finally: model.train(training)
+    rows = _joined(_gathered(mine), len(dataset))
+    said = {b: torch.from_numpy(rows[b]) for b in ("video", "attributes") if b in rows}
+    if not said: raise EvaluationError("The model has a video branch and the dataset gives no frames: build it with branch='video' or 'both'.")
+    labels = torch.from_numpy(rows["labels"])
+    settings = dict(views=getattr(dataset, "views", 1), branches=" + ".join(said), weight=weight if len(said) == 2 else None, mask=mask, precision=precision)
+    more = _zero_shot(torch.from_numpy(rows["frame_logits"]), labels) if zero_shot else {}
+    return Evaluation(_combined(said, weight), labels, rows["path"].tolist(), names, rows["missing"], said, settings, more)
+
+# %% ../nbs/08_evaluation.ipynb #98937cea
+def _read(e): return (read_scores(e), str(e)) if isinstance(e, (str, os.PathLike)) else (e, "the given evaluation")
+
+def _same(a, b, where, what):
+    "`EvaluationError` at the first row where two lists differ."
+    if len(a) != len(b): raise EvaluationError(f"{where[0]} has {len(a):,} {what}s and {where[1]} {len(b):,}: only scores of the same test can be fused.")
+    for i, (x, y) in enumerate(zip(a, b)):
+        if x != y: raise EvaluationError(f"{what} {i} is {x} in {where[0]} and {y} in {where[1]}: only scores of the same videos and classes in the same order can be fused.")
+
+def fuse_scores(video, attributes, weight:float=.7)->Evaluation: # files of `save_scores`, or `Evaluation`s
+    "Fuse stored scores of two tests: weight · video + (1 - weight) · attributes; refused unless paths, labels and classes agree, in order."
+    (a, one), (b, two) = _read(video), _read(attributes)
+    for what, x, y in (("path", a.paths, b.paths), ("label", a.labels.tolist(), b.labels.tolist()), ("class", a.names, b.names)): _same(x, y, (one, two), what)
+    said = dict(video=a.branches.get("video", a.scores), attributes=b.branches.get("attributes", b.scores))
+    return replace(a, scores=_combined(said, weight), branches=said, settings=dict(branches="video + attributes", weight=weight), more={})
+
+def sweep(e, weights=np.linspace(0, 1, 11))->dict: # an `Evaluation` with both branches → {weight: figures}
+    "Figures at every weight of the video branch."
+    if len(e.branches) < 2: raise EvaluationError("This evaluation has one branch: run it with attributes=, or fuse two by fuse_scores.")
+    return {round(float(w), 6): {k: v.value for k, v in e.at(float(w)).estimates.items()} for w in weights}
+
+# %% ../nbs/08_evaluation.ipynb #49658b6e
+def _model_of(model, config, attributes_checkpoint=None, device=None):
+    "The model itself, or from a checkpoint as the configuration describes it."
+    if not isinstance(model, (str, os.PathLike)): return model if device is None else model.to(device)
+    from bike_nb.encoder import pick_device
+    from bike_nb.model import load, load_official
+    if not Path(model).expanduser().is_file(): return load(model, device)
+    section = lambda key: getattr(config.network, key, None)
+    found = load_official(Path(model).expanduser(), section("sim_header"), section("interaction"), attributes_checkpoint)
+    return found.to(pick_device(device)).eval()
+
+def test_model(config, # with the sections `data` and `network`, as `TrainConfig`
+               model, # a `BIKE`, a checkpoint, a folder or a name
+               clips:int=1, crops:int=1, dense=None, # views; None: as data.dense says
+               attributes=None, # as for `evaluate`; None: data.attributes_val_path, if the model has the branch
+               weight:float=.7, attributes_checkpoint=None, # of the video branch; a second file with the other one
+               batch_size=None, workers=None, device=None, # None: as the configuration says
+               mask=None, split:str="test", **more)->Evaluation: # more: zero_shot, precision, scale, k, progress
+    "Test a model on the list `val_list` of a configuration."
+    from bike_nb.data import build_dataset
+    def set_(section, key, default=None): v = getattr(getattr(config, section, None), key, None); return default if v is None else v
+    model = _model_of(model, config, attributes_checkpoint, device)
+    if attributes is None and (model.video is None or (model.attributes and set_("data", "attributes_val_path"))): attributes = True
+    branch = "video" if attributes is not True else "attributes" if model.video is None else "both"
+    dataset = build_dataset(config, split, model.preprocess_cfg, clips=clips, crops=crops, dense=dense, branch=branch)
+    return evaluate(model, dataset, batch_size=batch_size or set_("data", "batch_size", 8), workers=set_("data", "workers", 0) if workers is None else workers,
+                    attributes=attributes, weight=weight, mask=mask or set_("network", "mask"), template=set_("data", "prompt", PROMPT), **more)
+
+test_model.__test__ = False  # no test, whatever pytest thinks of the name
