@@ -289,7 +289,7 @@ def untouched_random(seed:int=0):
         yield
 
 # %% ../nbs/01_encoder.ipynb #18e96a16
-def build_model(model_cfg:dict):
+def build_model(model_cfg:dict, seed:int=0):
     "A model with reproducible random weights, in evaluation mode, from an open_clip model config."
     import open_clip
     cfg = deepcopy(model_cfg)
@@ -299,7 +299,7 @@ def build_model(model_cfg:dict):
         cfg["text_cfg"]["hf_model_pretrained"] = False
     custom = cfg.pop("custom_text", False) or hf
     kind = open_clip.CoCa if "multimodal_cfg" in cfg else open_clip.CustomTextCLIP if custom else open_clip.CLIP
-    with untouched_random(): return kind(**cfg).eval()
+    with untouched_random(seed): return kind(**cfg).eval()
 
 # %% ../nbs/01_encoder.ipynb #6a65e4c6
 def check_tokenizer(text_cfg:dict, source=None):
@@ -378,7 +378,7 @@ def find_architecture(name:str)->str:
     "open_clip's spelling of an architecture; an unknown name is an error that lists the closest."
     import open_clip
     known = {n.lower(): n for n in open_clip.list_models()}
-    clean = name.replace("/", "-").replace("@336px", "-336").lower()
+    clean = name.replace("/", "-").replace("@336px", "-336").replace("-336px", "-336").lower()
     if clean in known: return known[clean]
     known |= {n: n for n in packaged_models()}
     close = ", ".join(known[n] for n in difflib.get_close_matches(clean, known, 3, 0.4)) or "see open_clip.list_models()"
