@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FIRST', 'ROOM', 'KINDS', 'PROMPTS', 'MASKS', 'PARTS', 'Kind', 'ClipSet', 'embed', 'frame_moments', 'clip_set',
            'Board', 'recognition', 'actions', 'lexicon', 'attributes', 'colour_questions', 'colours', 'order', 'novel',
-           'attribute_logits', 'fuse', 'placed', 'several', 'Part', 'unknown_words', 'text_table', 'markdown_table',
+           'attribute_logits', 'placed', 'several', 'Part', 'unknown_words', 'text_table', 'markdown_table',
            'html_table', 'as_dict', 'as_json', 'draw_bars', 'draw_confusion', 'draw', 'confused', 'spelled',
            'WorldReport', 'evaluate_world']
 
-# %% ../nbs/15_board.ipynb #484feff7
+# %% ../nbs/15_board.ipynb #7ffa363b
 import json, math, random, time
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -21,6 +21,7 @@ from .attributes import Lexicon, associate, attribute_sentence
 from .encoder import load_encoder
 from .evaluation import (EvaluationError, average, average_map, chance_ap, confusion_matrix, hits, over_seeds,
                                 saliency_scores, share)
+from .model import fuse
 from .spotting import concept_spotting, mean_pooling, saliency
 
 # %% ../nbs/15_board.ipynb #8837e2a6
@@ -175,7 +176,7 @@ def novel(b)->dict:
     return {f"novel action among {len(new)}, mean pooling": ask(b.pooling, "novel", new), f"novel action among {len(new)}, spotting": ask(b.spotting, "novel", new),
             f"novel action among {len(all_)}, spotting": ask(b.spotting, "novel", all_), f"known action among {len(all_)}, spotting": ask(b.spotting, "actions", all_)}
 
-# %% ../nbs/15_board.ipynb #eb7461cf
+# %% ../nbs/15_board.ipynb #eefd0db8
 def attribute_logits(b, kind, names)->torch.Tensor: # (B,A)
     "Cosine of each clip's attribute sentence and each class name."
     words = Lexicon(lexicon(b.encoder), name="world")
@@ -183,15 +184,11 @@ def attribute_logits(b, kind, names)->torch.Tensor: # (B,A)
     sentences = [attribute_sentence(found) for found in associate(b.sets[kind].frames, words, k=5)]
     return normalize(b.encoder.encode_classes(sentences).cpu(), dim=-1) @ normalize(b.text(names).classes, dim=-1).T
 
-def fuse(video, attributes, scale, share=.7)->torch.Tensor: # (B,A) cosines of both branches
-    "Probabilities of both branches, mixed."
-    return share * (scale * video).softmax(-1) + (1 - share) * (scale * attributes).softmax(-1)
-
 def placed(b)->dict:
     "Which action, and where?"
     names, scale = list(world.PLACED), getattr(b.encoder.model, "logit_scale", torch.tensor(math.log(100))).exp().item()
     video, words = b.spotting("placed", names), attribute_logits(b, "placed", names)
-    ways = {"mean pooling": b.pooling("placed", names), "spotting": video, "attributes": words, "spotting + attributes": fuse(video, words, scale)}
+    ways = {"mean pooling": b.pooling("placed", names), "spotting": video, "attributes": words, "spotting + attributes": fuse((scale * video).softmax(-1), (scale * words).softmax(-1))}
     return {f"action and place among {len(names)}, {way}": share(hits(x, b.sets["placed"].labels(names)), 1 / len(names)) for way, x in ways.items()}
 
 # %% ../nbs/15_board.ipynb #df6e4a27

@@ -94,9 +94,10 @@ def test_attributes_tell_the_place_and_both_branches_are_mixed(seeing):
     twin = torch.tensor([next(i for i, n in enumerate(names) if i != k and world.PLACED[n][0] == world.PLACED[names[k]][0]) for k in label.tolist()])
     right = lambda x: (x.gather(1, label[:, None]) > x.gather(1, twin[:, None])).float().mean().item()
     assert right(ev.attribute_logits(b, "placed", names)) > .85
-    a, v = torch.tensor([[.3, .1]]), torch.tensor([[.1, .2]])
-    p, q = math.exp(3) / (math.exp(3) + math.exp(1)), math.exp(1) / (math.exp(1) + math.exp(2))
-    assert ev.fuse(v, a, 10).tolist() == [pytest.approx([.7 * q + .3 * p, .7 * (1 - q) + .3 * (1 - p)])]
+    # both branches through a softmax of the scaled cosines, then 0.7 and 0.3; the scale of a model without one is 100
+    video, words = b.spotting("placed", names), ev.attribute_logits(b, "placed", names)
+    mixed = .7 * (100 * video).softmax(-1) + .3 * (100 * words).softmax(-1)
+    assert ev.placed(b)[f"action and place among {len(names)}, spotting + attributes"].value == pytest.approx((mixed.argmax(1) == label).float().mean().item())
 
 
 class Spy:
