@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PROMPT', 'HEADERS', 'INTERACTIONS', 'MASKS', 'BRANCHES', 'OFF', 'build', 'RELEASES', 'ModelError', 'QuickGELU',
            'TemporalBlock', 'TemporalTransformer', 'check_state', 'header_name', 'interaction_name', 'VideoBranch',
-           'AttributesBranch', 'fuse', 'Towers', 'Texts', 'Trainable', 'token_table', 'filled_table', 'stored_state',
-           'load_stored', 'Stored', 'BIKE', 'setting', 'check_off', 'find_parts', 'from_network', 'read_checkpoint',
-           'infer_config', 'head_kind', 'checkpoint_settings', 'fill', 'load_weights', 'load_official',
-           'official_state', 'save_official', 'fetch_release', 'load']
+           'AttributesBranch', 'fuse', 'Towers', 'Texts', 'Freezable', 'Trainable', 'token_table', 'filled_table',
+           'stored_state', 'load_stored', 'Stored', 'voters', 'BIKE', 'setting', 'check_off', 'find_parts',
+           'from_network', 'read_checkpoint', 'infer_config', 'head_kind', 'checkpoint_settings', 'fill',
+           'load_weights', 'load_official', 'official_state', 'save_official', 'fetch_release', 'load']
 
 # %% ../nbs/05_model.ipynb #db48e48c
 import http.client, json, os, pickle, re, urllib.error, urllib.parse, urllib.request, warnings, zipfile
@@ -249,9 +249,9 @@ class Texts(Towers):
         precision = "bf16" if self.clip.logit_scale.dtype == torch.bfloat16 else "fp32"
         return Encoder(self.clip, self.tokenizer, self.model_cfg, self.preprocess_cfg, name, self.device, precision, self.known_tokens)
 
-# %% ../nbs/05_model.ipynb #753e341f
-class Trainable(Texts):
-    "The switches that training turns."
+# %% ../nbs/05_model.ipynb #c5f5f736
+class Freezable(Texts):
+    "Towers whose parts can be kept as they are."
     frozen_batchnorm = False
     def freeze(self, text:bool=False, video:bool=False):
         "No gradients for the text tower (all of CLIP but `visual` and `logit_scale`) or the image tower, as the official fix_text and fix_video."
@@ -270,6 +270,10 @@ class Trainable(Texts):
         for m in self.modules() if self.frozen_batchnorm else ():
             if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
         return self
+
+# %% ../nbs/05_model.ipynb #3195db9b
+class Trainable(Freezable):
+    "Towers with the other switches that training turns."
     def set_grad_checkpointing(self, enable:bool=True):
         "Compute blocks of the towers and of the temporal transformer again in the backward pass instead of keeping them."
         self.clip.set_grad_checkpointing(enable)
@@ -283,7 +287,7 @@ class Trainable(Texts):
             if p.requires_grad: found["clip" if name.startswith("clip.") or name == "attributes_scale" else "head"].append((name, p))
         return found
 
-# %% ../nbs/05_model.ipynb #4e7c9457
+# %% ../nbs/05_model.ipynb #72b8d8de
 def token_table(model)->str:
     "The name of the token table in a model's state; None if it has none."
     return next((k for k in model.state_dict() if k in ("clip.token_embedding.weight", "clip.text.token_embedding.weight")), None)
@@ -292,6 +296,7 @@ def filled_table(rows, ids, size:int):
     "The whole token table (size,D) from the known rows: all others hold their mean."
     return full_state({"token_embedding.weight": rows, "token_rows": ids}, size)["token_embedding.weight"]
 
+# %% ../nbs/05_model.ipynb #6a5b8cf1
 def stored_state(model)->dict:
     "The weights to store: all, or of the token table the known rows where they tell the rest."
     state, key, ids = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, token_table(model), model.known_tokens
@@ -325,7 +330,7 @@ class Stored(PyTorchModelHubMixin):
             model_id, "model.safetensors", revision=revision, cache_dir=cache_dir, force_download=force_download, token=token, local_files_only=local_files_only)
         return load_stored(cls(**kwargs), load_file(file), str(file)).to(map_location).eval()
 
-# %% ../nbs/05_model.ipynb #28b948c0
+# %% ../nbs/05_model.ipynb #a9d47f68
 MASKS, BRANCHES = ("all", "sentence", "words"), (("video",), ("attributes",), ("video", "attributes"))
 
 def _one_of(what, value, known):
@@ -333,6 +338,14 @@ def _one_of(what, value, known):
     if value not in known: raise ModelError(f"{what} {value!r} is not known: give one of {', '.join(map(repr, known))}.")
     return value
 
+def voters(text, mask="all"): # mask: "all", "sentence", "words", or a bool (A,L) → bool (A,L), or None for all positions
+    "Which token positions of `text` vote in concept spotting."
+    if torch.is_tensor(mask): return mask
+    if _one_of("mask", mask, MASKS) == "all": return None
+    if not isinstance(text, TextEmbeddings): raise ModelError(f"mask={mask!r} needs the TextEmbeddings of encode_text, not token ids.")
+    return text.mask if mask == "sentence" else text.words
+
+# %% ../nbs/05_model.ipynb #4113c32e
 class BIKE(Trainable, Stored, library_name="bike_nb", tags=["video-classification", "clip"]):
     "BIKE over an open_clip model: video branch, attributes branch, or both."
     def __init__(self,
@@ -357,23 +370,18 @@ class BIKE(Trainable, Stored, library_name="bike_nb", tags=["video-classificatio
         self.video, self.attributes = (b if n in self.branches else None for n, b in (("video", video), ("attributes", attributes)))
         self.attributes_scale = nn.Parameter(self.clip.logit_scale.detach().clone()) if self.attributes else None
         self.eval()
-    def voters(self, text, mask=None): # → bool (A,L), or None for all positions
-        mask = mask or self.mask if not torch.is_tensor(mask) else mask
-        if torch.is_tensor(mask) or _one_of("mask", mask, MASKS) == "all": return None if isinstance(mask, str) else mask
-        if not isinstance(text, TextEmbeddings): raise ModelError(f"mask={mask!r} needs the TextEmbeddings of encode_text, not token ids.")
-        return text.mask if mask == "sentence" else text.words
     def video_logits(self, frames, text, mask=None): # frame embeddings (B,T,D); TextEmbeddings, or token ids (A,L) → (B,A)
         "Cosine logits of the video branch."
         if self.video is None: raise ModelError("This model has no video branch: build it with branches=('video', 'attributes').")
         classes, tokens = self.encode_ids(text) if torch.is_tensor(text) else (text.classes, text.tokens)
-        return self.video(frames, tokens, classes, self.voters(text, mask))
+        return self.video(frames, tokens, classes, voters(text, self.mask if mask is None else mask))
     def attribute_logits(self, sentences, text): # both TextEmbeddings, or class embeddings (B,D) and (A,D) → (B,A)
         "Cosine logits of the attributes branch: which class do these sentences describe?"
         if self.attributes is None: raise ModelError("This model has no attributes branch: build it with branches=('video', 'attributes').")
         return self.attributes(*(t if torch.is_tensor(t) else t.classes for t in (text, sentences)))
     def forward(self, images, text, mask=None): return self.video_logits(self.encode_frames(images), text, mask)
 
-# %% ../nbs/05_model.ipynb #ac37f574
+# %% ../nbs/05_model.ipynb #f2d1dd42
 OFF = ("tm", "joint_st", "drop_out", "emb_dropout")
 
 def setting(network, key:str, default=None):
@@ -381,12 +389,14 @@ def setting(network, key:str, default=None):
     value = network.get(key) if hasattr(network, "get") else getattr(network, key, None)
     return default if value is None else value
 
+# %% ../nbs/05_model.ipynb #7ecba2ab
 def check_off(network):
     "ModelError if the section asks for something that no released model uses."
     key = next((k for k in OFF if setting(network, k) not in (None, False, 0, "False", "None", "")), None)
-    if key: raise ModelError(f"network.{key}={setting(network, key)!r} is not supported, the released models do not use it: set {key} to {0.0 if 'drop' in key else False}.")
+    if key: raise ModelError(f"network.{key}={setting(network, key)!r} is not supported, the released models do not use it: "
+                             f"set {key} to {0.0 if 'drop' in key else False}.")
 
-# %% ../nbs/05_model.ipynb #24aebd9c
+# %% ../nbs/05_model.ipynb #212c3629
 def _from_open_clip(arch, init):
     "Settings of `BIKE` for an architecture of open_clip, and what fills its CLIP."
     import open_clip
@@ -399,6 +409,7 @@ def _from_open_clip(arch, init):
     if tag.get("quick_gelu"): cfg["quick_gelu"] = True
     return dict(model_cfg=cfg, preprocess_cfg=tag), lambda clip: file and load_file_into(clip, file, name)
 
+# %% ../nbs/05_model.ipynb #46e13b8b
 def _from_folder(folder, init):
     "The same for a folder that `save_encoder` wrote."
     cfg, state = read_config(folder), read_weights(folder) if init else {}
@@ -409,6 +420,7 @@ def _from_folder(folder, init):
         clip.load_state_dict(full)
     return dict(model_cfg=cfg["model_cfg"], preprocess_cfg=cfg.get("preprocess_cfg"), known_tokens=None if ids is None else ids.tolist()), fill
 
+# %% ../nbs/05_model.ipynb #74199342
 def find_parts(arch:str, init=True)->tuple: # (settings of `BIKE`, a function that fills its CLIP)
     "An architecture by its packaged name, folder, OpenAI or open_clip name; `init` may also be a tag of open_clip or a file."
     if arch in packaged_models(): return _from_folder(Path(str(files("bike_nb")))/"models"/arch, init)
@@ -435,16 +447,18 @@ def from_network(
 
 build = from_network
 
-# %% ../nbs/05_model.ipynb #15473ad4
+# %% ../nbs/05_model.ipynb #8fb48772
 def _why_unreadable(error)->str:
     "What is wrong with a file that PyTorch's safe reader did not read."
     text = str(error)
     if "TorchScript" in text: return "is a TorchScript archive, which can hold code: save the model's state_dict() instead"
     if isinstance(error, pickle.UnpicklingError) and re.search("GLOBAL|Trying to|Can only", text):
         name = re.search(r"GLOBAL ([\w.]+)", text)
-        return f"holds more than plain weights ({name[1] if name else 'an object'}), which would run code from the file: save only dictionaries of tensors and numbers"
+        return (f"holds more than plain weights ({name[1] if name else 'an object'}), which would run code from the file: "
+                "save only dictionaries of tensors and numbers")
     return "is not a whole PyTorch checkpoint: is it cut off, or something else?"
 
+# %% ../nbs/05_model.ipynb #3be99040
 def _unpickled(path):
     "What is in a file of PyTorch, without running anything from it."
     if not Path(path).is_file(): raise ModelError(f"There is no checkpoint {path}.")
@@ -454,7 +468,7 @@ def _unpickled(path):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error: raise ModelError(f"{path} {_why_unreadable(error)}") from None
 
-# %% ../nbs/05_model.ipynb #5cac18a9
+# %% ../nbs/05_model.ipynb #32c9ffa2
 def _weights(state, path)->dict:
     "A state dict as float32, without `module.` and without the three numbers in OpenAI's files."
     if not isinstance(state, dict): raise ModelError(f"{path} holds a {type(state).__name__} where a dictionary of weights is expected.")
@@ -463,6 +477,7 @@ def _weights(state, path)->dict:
     if bad is not None: raise ModelError(f"{path} is no checkpoint of CLIP or BIKE: {bad} is a {type(state[bad]).__name__}, not a tensor.")
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
+# %% ../nbs/05_model.ipynb #87d52ef3
 def read_checkpoint(path)->dict: # epoch, model_state_dict, fusion_model_state_dict (None: a CLIP alone), config (None: not saved by us)
     "The weights in an official checkpoint, or in a CLIP alone, of any of the layouts above; nothing from the file is run."
     raw = _unpickled(path)
@@ -485,7 +500,13 @@ def _side(positions, what): # positions: a start position and a square grid
     if side < 1 or side * side != positions - 1: raise ModelError(f"{what} is no CLIP in OpenAI's layout: {positions} image positions are not 1 + a square.")
     return side
 
-# %% ../nbs/05_model.ipynb #0716195d
+# %% ../nbs/05_model.ipynb #a87c542b
+class _Sizes:
+    "Looks up dimensions of weights by name."
+    def __init__(self, state, what): self.state, self.what = state, what
+    def __call__(self, key, dim=0): return _size(self.state, key, dim, self.what)
+    def side(self, key): return _side(self(key), self.what)
+
 def _vision_config(state, size):
     "open_clip's vision_cfg, read from shapes; `size(key, dim)` looks one up."
     if not any(k.startswith("visual.layer1.") for k in state):
@@ -495,12 +516,7 @@ def _vision_config(state, size):
     return dict(image_size=32 * size.side("visual.attnpool.positional_embedding"), patch_size=None,
                 layers=[_blocks(state, f"visual.layer{i}.") for i in (1, 2, 3, 4)], width=size("visual.layer1.0.conv1.weight", 0))
 
-class _Sizes:
-    "Looks up dimensions of weights by name."
-    def __init__(self, state, what): self.state, self.what = state, what
-    def __call__(self, key, dim=0): return _size(self.state, key, dim, self.what)
-    def side(self, key): return _side(self(key), self.what)
-
+# %% ../nbs/05_model.ipynb #c1f1335f
 def infer_config(state:dict, what:str="this checkpoint")->dict:
     "open_clip's model config of a CLIP in OpenAI's layout, from the shapes of its weights."
     size = _Sizes(state, what)
@@ -512,12 +528,13 @@ def infer_config(state:dict, what:str="this checkpoint")->dict:
         if w % 64: raise ModelError(f"{what}: the {tower} tower is {w} wide, which 64 does not divide, so its heads cannot be told.")
     return dict(embed_dim=size("text_projection", 1), vision_cfg=vision, text_cfg=text, quick_gelu=True)
 
-# %% ../nbs/05_model.ipynb #690c6e3e
+# %% ../nbs/05_model.ipynb #374a9b54
 def head_kind(head)->str:
     "What a `fusion_model_state_dict` holds: 'Transf', 'attributes' or 'None'."
     if not head: return "None"
     return "attributes" if any(k.startswith(("query_fc.", "sentence_fc.")) for k in head) else "Transf"
 
+# %% ../nbs/05_model.ipynb #458bc164
 def checkpoint_settings(found:dict, what:str, header=None, interaction=None)->dict:
     "Arguments of `BIKE` for what `read_checkpoint` found."
     head, kind = found["fusion_model_state_dict"] or {}, head_kind(found["fusion_model_state_dict"])
@@ -547,7 +564,7 @@ def load_weights(model:BIKE, path)->BIKE:
     "Fill a model with an official checkpoint (`pretrain` in the YAML files); a CLIP alone leaves the head as it is."
     return fill(model, read_checkpoint(path), str(path))
 
-# %% ../nbs/05_model.ipynb #8a602065
+# %% ../nbs/05_model.ipynb #7585248a
 def _add_attributes(model, found, what):
     "Fill the attributes branch of a model whose text tower must be that of the file."
     if head_kind(found["fusion_model_state_dict"]) != "attributes": raise ModelError(f"{what} holds no attributes branch.")
@@ -558,6 +575,7 @@ def _add_attributes(model, found, what):
     model.attributes.load_state_dict(found["fusion_model_state_dict"])
     model.attributes_scale.data.copy_(given["logit_scale"])
 
+# %% ../nbs/05_model.ipynb #b44379ec
 def load_official(
     path, # a checkpoint of the official code, or of `save_official`, or a CLIP in OpenAI's layout
     header=None, # what the YAML file says; None: what is in the file
@@ -569,12 +587,13 @@ def load_official(
     settings = checkpoint_settings(found, str(path), header, interaction)
     if second: settings["branches"] = ["video", "attributes"]
     try: model = BIKE(**settings)
-    except (TypeError, RuntimeError, AssertionError, ZeroDivisionError) as e: raise ModelError(f"{path} describes a model that cannot be built ({short(e)}).") from None
+    except (TypeError, RuntimeError, AssertionError, ZeroDivisionError) as e:
+        raise ModelError(f"{path} describes a model that cannot be built ({short(e)}).") from None
     fill(model, found, str(path))
     if second: _add_attributes(model, second, str(attributes))
     return model.eval()
 
-# %% ../nbs/05_model.ipynb #ff4e7a81
+# %% ../nbs/05_model.ipynb #a5fe4320
 def _official_surprises(model)->list:
     "What the official code would assume about this model, and wrongly."
     cfg, text = model.model_cfg, model.model_cfg["text_cfg"]
@@ -589,6 +608,7 @@ def _official_surprises(model)->list:
     if model.video and model.video.interaction == "VCS": rules["a temperature of 0.01"] = model.video.temperature == 0.01
     return [rule for rule, holds in rules.items() if not holds]
 
+# %% ../nbs/05_model.ipynb #6eacd750
 def official_state(model:BIKE, epoch:int=0, branch:str=None)->dict:
     "A checkpoint in the official layout; of a model with both branches, the one named (first the video branch)."
     branch = _one_of("branch", branch or model.branches[0], model.branches)
@@ -600,6 +620,7 @@ def official_state(model:BIKE, epoch:int=0, branch:str=None)->dict:
     config = model._hub_mixin_config | {"branches": [branch]}
     return dict(epoch=epoch, model_state_dict=clip, fusion_model_state_dict=head, optimizer_state_dict={}, bike_nb=json.dumps(config))
 
+# %% ../nbs/05_model.ipynb #19f78a06
 def save_official(model:BIKE, path, epoch:int=0, branch:str=None)->Path:
     "Write `official_state` in one step; a warning tells what the official code would compute differently."
     path, state, odd = Path(path).expanduser(), official_state(model, epoch, branch), _official_surprises(model)
@@ -610,7 +631,7 @@ def save_official(model:BIKE, path, epoch:int=0, branch:str=None)->Path:
     os.replace(temporary, path)
     return path
 
-# %% ../nbs/05_model.ipynb #126a49e6
+# %% ../nbs/05_model.ipynb #dda06e01
 RELEASES = {"bike-k400-vit-b-16-f8": "https://github.com/whwu95/BIKE/releases/download/v1.0/k400-vit-b-16-f8.pt"} # name: URL
 
 def _open(url, have):
@@ -621,6 +642,7 @@ def _open(url, have):
     if answer.status == 206: answer.close(); return _open(url, 0)
     return answer, 0
 
+# %% ../nbs/05_model.ipynb #6cf3ee23
 def _download(url, part, progress):
     "Fill the file `part` with what `url` holds, from where it ended before; whether it is whole."
     from tqdm.auto import tqdm
@@ -636,20 +658,22 @@ def _download(url, part, progress):
             bar.update(len(block))
     return total is None or have >= total
 
-# %% ../nbs/05_model.ipynb #856954f4
+# %% ../nbs/05_model.ipynb #cc21f4df
 def _check_whole(part):
     "ModelError unless the file can be read as a checkpoint, and its checksums are right."
     infer_config(read_checkpoint(part)["model_state_dict"], str(part))
     damaged = zipfile.ZipFile(part).testzip() if zipfile.is_zipfile(part) else None
     if damaged: raise ModelError(f"{part} is damaged at {damaged}.")
 
+# %% ../nbs/05_model.ipynb #64dba906
 def _fetch(name, url, target, progress):
     "Download `url` to `target`, which appears when it is whole and a checkpoint."
     part = target.with_name(target.name + ".part")
     try: whole = _download(url, part, progress)
     except urllib.error.HTTPError as e: raise ModelError(f"{name} cannot be downloaded: {url} answers {e.code} ({e.reason}).") from None
     except urllib.error.URLError as e:
-        raise ModelError(f"{name} cannot be downloaded (no connection to {urllib.parse.urlsplit(url).hostname}: {short(e.reason)}): connect once, or load a file.") from None
+        host = urllib.parse.urlsplit(url).hostname
+        raise ModelError(f"{name} cannot be downloaded (no connection to {host}: {short(e.reason)}): connect once, or load a file.") from None
     except (OSError, http.client.HTTPException): whole = False
     if not whole: raise ModelError(f"The download of {name} was interrupted: call again, it goes on from where it stopped ({part}).")
     try: _check_whole(part)
@@ -658,6 +682,7 @@ def _fetch(name, url, target, progress):
         raise ModelError(f"What {url} sent is no checkpoint; it was thrown away: try again, or load a file.") from None
     os.replace(part, target)
 
+# %% ../nbs/05_model.ipynb #a4b59c2a
 def fetch_release(name:str, # of `RELEASES`
     url:str=None, # from elsewhere; None: from the release
     cache_dir=None, # None: the user's cache folder
@@ -674,13 +699,15 @@ def fetch_release(name:str, # of `RELEASES`
         if not target.is_file(): _fetch(name, url, target, progress)
     return target
 
-# %% ../nbs/05_model.ipynb #43ab4c40
+# %% ../nbs/05_model.ipynb #fd8b9bcc
 def _load_saved(where, what):
     "A model that `save_pretrained` wrote, from a folder or the hub; whatever goes wrong becomes one sentence."
+    if Path(where).is_dir() and not (Path(where)/"config.json").is_file(): raise ModelError(f"{what} holds no config.json, so it is no saved model.")
     try: return BIKE.from_pretrained(str(where))
     except (ModelError, EncoderError): raise
     except Exception as e: raise ModelError(f"{what} cannot be loaded ({short(e)}).") from None
 
+# %% ../nbs/05_model.ipynb #355e05e0
 def load(
     name_or_path, # see above
     device=None, # None: CUDA where there is any
@@ -694,5 +721,6 @@ def load(
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.suffix in (".pt", ".pth", ".bin"):
         check_hub(name, ["config.json"], f"the model {name!r}")
         model = _load_saved(name, f"the model {name!r} of the hub")
-    else: raise ModelError(f"No model {name!r}: neither a release ({', '.join(RELEASES)}), nor a packaged model ({', '.join(packaged_models())}), nor a file or folder.")
+    else: raise ModelError(f"No model {name!r}: neither a release ({', '.join(RELEASES)}), nor a packaged model ({', '.join(packaged_models())}), "
+                           "nor a file or folder.")
     return model.to(device).eval()

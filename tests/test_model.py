@@ -413,7 +413,7 @@ def spoil(name, write): return lambda folder: write(folder / name)
 @pytest.mark.parametrize("damage, message", [
     (spoil("config.json", lambda f: f.write_text("{")), "cannot be loaded"),
     (spoil("config.json", lambda f: f.write_text("{}")), "cannot be loaded"),
-    (spoil("config.json", lambda f: f.unlink()), "cannot be loaded"),
+    (spoil("config.json", lambda f: f.unlink()), "holds no config.json, so it is no saved model"),
     (spoil("config.json", lambda f: f.write_text(json.dumps(json.loads(f.read_text()) | {"layers": 5}))), "does not fit: it has, beyond what is expected, video.transformer.resblocks.5"),
     (spoil("model.safetensors", lambda f: f.unlink()), "cannot be loaded"),
     (spoil("model.safetensors", lambda f: f.write_bytes(b"")), "cannot be loaded"),
