@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from .attributes import Lexicon, associate, attribute_sentence, read_attributes
 from .model import PROMPT, fuse
 
-# %% ../nbs/08_evaluation.ipynb #b73d4ee1
+# %% ../nbs/08_evaluation.ipynb #a23e14c6
 class EvaluationError(ValueError):
     "What was asked of an evaluation cannot be measured; the message says why, and what to do."
 
@@ -37,7 +37,7 @@ def hits(logits, labels, k=1)->torch.Tensor: # (N,C), (N,) → (N,) bool
 
 def top_k(logits, labels, k=1)->float: # (N,C), (N,)
     "Share of the rows whose label is among the k best classes."
-    return hits(logits, labels, k).float().mean().item()
+    return hits(logits, labels, k).double().mean().item()
 
 def confusion_matrix(guesses, labels, classes:int)->torch.Tensor: # (N,), (N,) → (C,C)
     "How often each class (row) was taken for each class (column)."
@@ -329,11 +329,11 @@ def over_runs(values)->tuple: # (mean, standard deviation)
     v = np.asarray(values, float); v = v[~np.isnan(v)]
     return float(v.mean()), float(v.std())
 
-# %% ../nbs/08_evaluation.ipynb #74d86416
+# %% ../nbs/08_evaluation.ipynb #c0c0a48a
 def figures_of(scores, labels)->dict: # (N,A); (N,) classes, or (N,A) bool for several a video → name: float
     "Top-1, top-5, accuracy by class and ActivityNet's mAP of single labels; of several, mAP."
     if labels.ndim == 2: return {"mAP": mean_average_precision(scores, labels)}
-    out = {f"top-{k}": hits(scores, labels, k).double().mean().item() for k in (1, 5) if k < scores.shape[1]}
+    out = {f"top-{k}": top_k(scores, labels, k) for k in (1, 5) if k < scores.shape[1]}
     return out | {"per-class accuracy": per_class_accuracy(scores, labels).nanmean().item(), "mAP": activitynet_map(scores, labels)}
 
 def measure(scores, labels)->dict: # as `figures_of` → name: Estimate
@@ -441,7 +441,7 @@ def sentence_source(attributes, model, k=5):
         return [attribute_sentence(known[os.path.normpath(p)][:k]) for p in batch["path"]]
     return looked_up
 
-# %% ../nbs/08_evaluation.ipynb #4e9c1692
+# %% ../nbs/08_evaluation.ipynb #0ad4cc3c
 def frame_encoder(model, precision="fp32"):
     "A function from images (B,T,3,h,w) to frame embeddings (B,T,D) in float32, whose image tower computes in fp32, bf16 or fp16."
     kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, precision)
@@ -456,11 +456,11 @@ def frame_encoder(model, precision="fp32"):
 
 class Branches:
     "A BIKE model in front of its classes: a batch of videos in, probabilities (B,A) of each branch out."
-    def __init__(self, model, names, template=PROMPT, attributes=None, mask=None, scale=1., precision="fp32", k=5, frames=False): # frames: also `frame_logits`
-        self.model, self.mask, self.text, self.encode, self.frames = model, mask, model.encode_text(names, template), frame_encoder(model, precision), frames
+    def __init__(self, model, names, prompt=PROMPT, attributes=None, mask=None, scale=1., precision="fp32", k=5, frames=False): # frames: also `frame_logits`
+        self.model, self.mask, self.text, self.encode, self.frames = model, mask, model.encode_text(names, prompt), frame_encoder(model, precision), frames
         learned = [p.exp().item() for p in (model.clip.logit_scale, model.attributes_scale if model.attributes else model.clip.logit_scale)]
         self.scales = learned if scale == "model" else (scale, scale)
-        self.sentences = None if attributes is None else sentence_source(attributes, model, k)
+        self.sentences = None if attributes in (None, False) else sentence_source(attributes, model, k)
         self.looks = model.video is not None or frames or isinstance(attributes, Lexicon)
     def look(self, images, most=512): # (B,V,T,3,h,w) → (B,V,T,D), so many pictures at a time
         views = images.flatten(0, 1).split(max(1, most // images.shape[2]))
@@ -507,7 +507,7 @@ def _look_through(branches, loader, bar)->dict:
         bar.update(len(there))
     return dict(missing=missing, **{k: np.concatenate([r[k] for r in rows]) for k in (rows[0] if rows else ())})
 
-# %% ../nbs/08_evaluation.ipynb #98329ded
+# %% ../nbs/08_evaluation.ipynb #c347febf
 def _joined(parts, n:int)->dict: # of all processes
     "All rows in the order of the list, each video once; `EvaluationError` if one was not seen, or none can be read."
     missing = dict(m for p in parts for m in p.pop("missing"))
@@ -518,6 +518,10 @@ def _joined(parts, n:int)->dict: # of all processes
     if len(index) + len(missing) != n: raise EvaluationError(f"{len(index) + len(missing):,} of {n:,} videos were seen: the loader leaves some out.")
     return {k: v[first] for k, v in rows.items()} | dict(missing=[missing[i] for i in sorted(missing)])
 
+def _branch_figures(said, labels)->dict:
+    "Where both branches look: what each would reach alone."
+    return {f"{b} branch, {k}": v for b, p in said.items() for k, v in figures_of(p, labels).items() if k in ("top-1", "top-5") or labels.ndim == 2} if len(said) == 2 else {}
+
 def _zero_shot(logits, labels)->dict:
     "The figures of test_zeroshot.py."
     found, out = zero_shot_accuracy(logits, labels), {}
@@ -526,17 +530,17 @@ def _zero_shot(logits, labels)->dict:
         out[f"half classes, top-{k}"], out[f"half classes, top-{k}, std"] = over_runs(found[f"half_top{k}"])
     return out
 
-# %% ../nbs/08_evaluation.ipynb #472edd08
+# %% ../nbs/08_evaluation.ipynb #fa09063e
 @torch.no_grad()
 def evaluate(model, # a `BIKE`
              dataset, # a `VideoDataset` for validation or test
              names=None, # of the classes; None: the dataset's
              batch_size:int=8, workers:int=0, # videos at a time, in each process; processes that read
              device=None, # None: where the model is
-             attributes=None, # for the second branch: True (the dataset's sentences), a JSON file, {path: names}, or a `Lexicon`
+             attributes=None, # for the second branch: True (the dataset's sentences), a JSON file, {path: names}, or a `Lexicon`; None: if both have it, False: not
              weight:float=.7, # of the video branch, if both look
              mask=None, # who votes in concept spotting: "all", "sentence", "words"; None: as the model was built
-             template:str=PROMPT, scale=1., # prompt of the class names; factor of the cosines, "model": the learned ones
+             prompt:str=PROMPT, scale=1., # prompt of the class names; factor of the cosines, "model": the learned ones
              precision:str="fp32", # of the image tower: fp32, bf16, fp16
              zero_shot:bool=False, # also the half-class figures of test_zeroshot.py
              k:int=5, # attributes of a video
@@ -545,12 +549,12 @@ def evaluate(model, # a `BIKE`
     from bike_nb.data import make_loader
     from tqdm.auto import tqdm
     (rank, world), names, training = _ranks(), list(names or dataset.classes), model.training
-    attributes = True if attributes is None and model.video is None else attributes
+    if attributes is None: attributes = model.attributes is not None and (model.video is None or bool(getattr(dataset, "sentences", None)))
     try:
         model = (model if device is None else model.to(device)).eval()
         with tqdm(total=len(range(rank, len(dataset), world)), desc="testing", unit="video", disable=not progress or rank > 0) as bar:
             loader = make_loader(dataset, batch_size, workers, rank=rank, world=world)
-            mine = _look_through(Branches(model, names, template, attributes, mask, scale, precision, k, zero_shot), loader, bar)
+            mine = _look_through(Branches(model, names, prompt, attributes, mask, scale, precision, k, zero_shot), loader, bar)
     except Exception as e: mine = e
     finally: model.train(training)
     rows = _joined(_gathered(mine), len(dataset))
@@ -558,10 +562,10 @@ def evaluate(model, # a `BIKE`
     if not said: raise EvaluationError("The model has a video branch and the dataset gives no frames: build it with branch='video' or 'both'.")
     labels = torch.from_numpy(rows["labels"])
     settings = dict(views=getattr(dataset, "views", 1), branches=" + ".join(said), weight=weight if len(said) == 2 else None, mask=mask, precision=precision)
-    more = _zero_shot(torch.from_numpy(rows["frame_logits"]), labels) if zero_shot else {}
+    more = _branch_figures(said, labels) | (_zero_shot(torch.from_numpy(rows["frame_logits"]), labels) if zero_shot else {})
     return Evaluation(_combined(said, weight), labels, rows["path"].tolist(), names, rows["missing"], said, settings, more)
 
-# %% ../nbs/08_evaluation.ipynb #98937cea
+# %% ../nbs/08_evaluation.ipynb #29b29fd0
 def _read(e): return (read_scores(e), str(e)) if isinstance(e, (str, os.PathLike)) else (e, "the given evaluation")
 
 def _same(a, b, where, what):
@@ -575,14 +579,14 @@ def fuse_scores(video, attributes, weight:float=.7)->Evaluation: # files of `sav
     (a, one), (b, two) = _read(video), _read(attributes)
     for what, x, y in (("path", a.paths, b.paths), ("label", a.labels.tolist(), b.labels.tolist()), ("class", a.names, b.names)): _same(x, y, (one, two), what)
     said = dict(video=a.branches.get("video", a.scores), attributes=b.branches.get("attributes", b.scores))
-    return replace(a, scores=_combined(said, weight), branches=said, settings=dict(branches="video + attributes", weight=weight), more={})
+    return replace(a, scores=_combined(said, weight), branches=said, settings=dict(branches="video + attributes", weight=weight), more=_branch_figures(said, a.labels))
 
 def sweep(e, weights=np.linspace(0, 1, 11))->dict: # an `Evaluation` with both branches → {weight: figures}
     "Figures at every weight of the video branch."
     if len(e.branches) < 2: raise EvaluationError("This evaluation has one branch: run it with attributes=, or fuse two by fuse_scores.")
-    return {round(float(w), 6): {k: v.value for k, v in e.at(float(w)).estimates.items()} for w in weights}
+    return {round(float(w), 6): figures_of(e.at(float(w)).scores, e.labels) for w in weights}
 
-# %% ../nbs/08_evaluation.ipynb #49658b6e
+# %% ../nbs/08_evaluation.ipynb #c15b573a
 def _model_of(model, config, attributes_checkpoint=None, device=None):
     "The model itself, or from a checkpoint as the configuration describes it."
     if not isinstance(model, (str, os.PathLike)): return model if device is None else model.to(device)
@@ -604,10 +608,10 @@ def test_model(config, # with the sections `data` and `network`, as `TrainConfig
     from bike_nb.data import build_dataset
     def set_(section, key, default=None): v = getattr(getattr(config, section, None), key, None); return default if v is None else v
     model = _model_of(model, config, attributes_checkpoint, device)
-    if attributes is None and (model.video is None or (model.attributes and set_("data", "attributes_val_path"))): attributes = True
+    if attributes is None and model.attributes is not None and (model.video is None or set_("data", "attributes_val_path")): attributes = True
     branch = "video" if attributes is not True else "attributes" if model.video is None else "both"
     dataset = build_dataset(config, split, model.preprocess_cfg, clips=clips, crops=crops, dense=dense, branch=branch)
     return evaluate(model, dataset, batch_size=batch_size or set_("data", "batch_size", 8), workers=set_("data", "workers", 0) if workers is None else workers,
-                    attributes=attributes, weight=weight, mask=mask or set_("network", "mask"), template=set_("data", "prompt", PROMPT), **more)
+                    attributes=attributes, weight=weight, mask=mask or set_("network", "mask"), prompt=set_("data", "prompt", PROMPT), **more)
 
 test_model.__test__ = False  # no test, whatever pytest thinks of the name

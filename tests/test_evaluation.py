@@ -388,7 +388,7 @@ def test_a_mask_a_prompt_and_a_scale(frames, model):
     plain = ev.evaluate(model, data).branches["video"]
     text = model.encode_text(NAMES, "{}")
     with torch.no_grad(): logits = torch.cat([model(data[i]["frames"], text, "words") for i in range(11)])
-    r = ev.evaluate(model, data, mask="words", template="{}", scale="model")
+    r = ev.evaluate(model, data, mask="words", prompt="{}", scale="model")
     assert torch.allclose(r.branches["video"], (model.scale * logits).double().softmax(-1), atol=1e-5) and not torch.allclose(r.branches["video"], plain, atol=1e-2)
     assert r.settings["mask"] == "words"
 
@@ -419,6 +419,8 @@ def test_both_branches_from_every_source(frames, model, tmp_path):
         assert torch.allclose(r.branches["video"].softmax(-1), video, atol=1e-7)
         assert torch.allclose(r.scores, .7 * r.branches["video"] + .3 * expected, atol=1e-6) and torch.allclose(r.at(.2).scores, .2 * r.branches["video"] + .8 * expected, atol=1e-6)
         assert r.at(.2).settings["weight"] == .2 and r.settings["weight"] == .7
+        assert r.figures["video branch, top-1"] == ev.top_k(video, r.labels) and r.figures["attributes branch, top-1"] == pytest.approx(ev.top_k(expected, r.labels)) and "top-1" in r.estimates
+    assert len(ev.evaluate(model, listed).branches) == 2 and list(ev.evaluate(model, listed, attributes=False).branches) == ["video"] == list(ev.evaluate(model, data).branches)
     only = build_dataset(config(frames, attributes_val_path=str(tmp_path / "a.json")), "test", branch="attributes")
     alone = ev.evaluate(model, only, attributes=True)                                         # no frame is read
     assert torch.allclose(alone.scores, expected, atol=1e-6) and list(alone.branches) == ["attributes"]
@@ -506,7 +508,7 @@ def test_fusion_of_stored_scores(stored, tmp_path):
     a, b = video.save(tmp_path / "v.npz"), attributes.save(tmp_path / "a.json")
     for w in (0, .3, .7, 1): assert torch.allclose(ev.fuse_scores(a, b, w).scores, w * video.branches["video"] + (1 - w) * attributes.branches["attributes"])
     curve = ev.sweep(ev.fuse_scores(a, b), (0, .5, 1))
-    assert list(curve) == [0, .5, 1] and curve[.5] == {k: v for k, v in ev.fuse_scores(a, b, .5).figures.items()}
+    assert list(curve) == [0, .5, 1] and curve[.5] == {k: v for k, v in ev.fuse_scores(a, b, .5).figures.items() if "branch" not in k}
     with pytest.raises(ev.EvaluationError, match="has one branch"): ev.sweep(video)
     (tmp_path / "theirs.json").write_text(json.dumps(dict(scores=[[.1, .2, .3, .4]] * 9, labels=[i % 4 for i in range(9)], paths=video.paths)))
     with pytest.raises(ev.EvaluationError, match="class 0 is a in .* and 0 in"): ev.fuse_scores(a, tmp_path / "theirs.json")
@@ -591,7 +593,7 @@ def test_a_configuration_with_attributes_tests_both_branches(frames, model, tmp_
     c = config(frames, attributes_val_path=str(tmp_path / "a.json"), prompt="{}")
     r = ev.test_model(c, model, weight=.4)
     assert r.settings["branches"] == "video + attributes" and r.settings["weight"] == .4
-    assert torch.allclose(r.scores, ev.evaluate(model, dataset(frames, model), attributes=tmp_path / "a.json", weight=.4, template="{}").scores, atol=1e-7)
+    assert torch.allclose(r.scores, ev.evaluate(model, dataset(frames, model), attributes=tmp_path / "a.json", weight=.4, prompt="{}").scores, atol=1e-7)
     c.data.attributes_val_path = None
     assert list(ev.test_model(c, model).branches) == ["video"]
 
