@@ -507,7 +507,7 @@ def _look_through(branches, loader, bar)->dict:
         bar.update(len(there))
     return dict(missing=missing, **{k: np.concatenate([r[k] for r in rows]) for k in (rows[0] if rows else ())})
 
-# %% ../nbs/08_evaluation.ipynb #c347febf
+# %% ../nbs/08_evaluation.ipynb #4eb8d469
 def _joined(parts, n:int)->dict: # of all processes
     "All rows in the order of the list, each video once; `EvaluationError` if one was not seen, or none can be read."
     missing = dict(m for p in parts for m in p.pop("missing"))
@@ -517,6 +517,12 @@ def _joined(parts, n:int)->dict: # of all processes
     index, first = np.unique(rows.pop("index"), return_index=True)
     if len(index) + len(missing) != n: raise EvaluationError(f"{len(index) + len(missing):,} of {n:,} videos were seen: the loader leaves some out.")
     return {k: v[first] for k, v in rows.items()} | dict(missing=[missing[i] for i in sorted(missing)])
+
+def _check_scores(scores, labels, paths, names):
+    "One sentence about scores or labels that mean nothing."
+    if bad := (~scores.isfinite().all(1)).nonzero().flatten().tolist(): raise EvaluationError(f"The model's scores of {paths[bad[0]]} are not finite (NaN or infinity): look at its weights and its precision.")
+    most = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+    if most > len(names) or labels.ndim == 2 and most < len(names): raise EvaluationError(f"The labels speak of {most} classes, and there are {len(names)} names: give the names of the dataset's classes.")
 
 def _branch_figures(said, labels)->dict:
     "Where both branches look: what each would reach alone."
@@ -530,7 +536,7 @@ def _zero_shot(logits, labels)->dict:
         out[f"half classes, top-{k}"], out[f"half classes, top-{k}, std"] = over_runs(found[f"half_top{k}"])
     return out
 
-# %% ../nbs/08_evaluation.ipynb #fa09063e
+# %% ../nbs/08_evaluation.ipynb #3831f49f
 @torch.no_grad()
 def evaluate(model, # a `BIKE`
              dataset, # a `VideoDataset` for validation or test
@@ -560,10 +566,11 @@ def evaluate(model, # a `BIKE`
     rows = _joined(_gathered(mine), len(dataset))
     said = {b: torch.from_numpy(rows[b]) for b in ("video", "attributes") if b in rows}
     if not said: raise EvaluationError("The model has a video branch and the dataset gives no frames: build it with branch='video' or 'both'.")
-    labels = torch.from_numpy(rows["labels"])
+    labels, scores = torch.from_numpy(rows["labels"]), _combined(said, weight)
+    _check_scores(scores, labels, rows["path"], names)
     settings = dict(views=getattr(dataset, "views", 1), branches=" + ".join(said), weight=weight if len(said) == 2 else None, mask=mask, precision=precision)
     more = _branch_figures(said, labels) | (_zero_shot(torch.from_numpy(rows["frame_logits"]), labels) if zero_shot else {})
-    return Evaluation(_combined(said, weight), labels, rows["path"].tolist(), names, rows["missing"], said, settings, more)
+    return Evaluation(scores, labels, rows["path"].tolist(), names, rows["missing"], said, settings, more)
 
 # %% ../nbs/08_evaluation.ipynb #29b29fd0
 def _read(e): return (read_scores(e), str(e)) if isinstance(e, (str, os.PathLike)) else (e, "the given evaluation")

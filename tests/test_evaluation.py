@@ -475,6 +475,19 @@ def test_missing_videos_are_left_out_and_named(frames, model):
     with pytest.raises(ev.EvaluationError, match="None of the 2 videos can be read, the first of them gone0"): ev.evaluate(model, data([records[0], records[3]]))
 
 
+def test_scores_and_names_that_mean_nothing(frames, model):
+    data = dataset(frames, model)
+    with pytest.raises(ev.EvaluationError, match="labels speak of 5 classes, and there are 3 names"): ev.evaluate(model, data, names=NAMES[:3])
+    blind = from_network(dict(arch="tiny", init=True, interaction="DP"))
+    with torch.no_grad(): next(blind.clip.visual.parameters())[:] = math.nan
+    with pytest.raises(ev.EvaluationError, match="scores of v0 are not finite"): ev.evaluate(blind, data)
+
+
+def test_reading_in_worker_processes_changes_nothing(frames, model):
+    data = dataset(frames, model, 2)
+    assert torch.equal(ev.evaluate(model, data, workers=2, batch_size=3).scores, ev.evaluate(model, data, batch_size=3).scores)
+
+
 def test_zero_shot_figures_of_a_model(frames, model):
     data = dataset(frames, model, 2)
     r = ev.evaluate(model, data, zero_shot=True, batch_size=3)
