@@ -8,8 +8,8 @@ __all__ = ['LABELS', 'ALIASES', 'KINDS', 'WINDOW', 'CROPS', 'CLIP_MEAN', 'CLIP_S
            'train_transform', 'frame_name', 'Packed', 'VideoDataset', 'MissingVideos', 'build_dataset', 'epoch_order',
            'Batches', 'Loader', 'make_loader']
 
-# %% ../nbs/06_data.ipynb #25a93d43
-import csv, math, os, pickle, random, re, string, warnings
+# %% ../nbs/06_data.ipynb #f79b5bd9
+import csv, gc, math, os, pickle, random, re, string, warnings
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from importlib.resources import files
@@ -459,10 +459,10 @@ def _read_file(path, choose):
         except VideoError as e: raise DataError(str(e)) from None
     return [Image.fromarray(f) for f in video.frames], " ".join(str(w.message) for w in heard)
 
-# %% ../nbs/06_data.ipynb #98fea42a
+# %% ../nbs/06_data.ipynb #e976d7d5
 class Packed(Sequence):
     "A read-only list of plain tuples or strings in one block of bytes, which worker processes can share; `make` turns an item into what is returned."
-    def __init__(self, items, make=lambda x: x):
+    def __init__(self, items, make=None):
         blobs = [pickle.dumps(x, -1) for x in items]
         self.make, self.ends = make, np.cumsum([0] + [len(b) for b in blobs])
         self.data = np.frombuffer(b"".join(blobs), np.uint8)
@@ -471,7 +471,8 @@ class Packed(Sequence):
         if isinstance(i, slice): return [self[k] for k in range(*i.indices(len(self)))]
         if not -len(self) <= i < len(self): raise IndexError(i)
         i = i % len(self)
-        return self.make(pickle.loads(self.data[self.ends[i]:self.ends[i + 1]]))
+        item = pickle.loads(self.data[self.ends[i]:self.ends[i + 1]])
+        return self.make(item) if self.make else item
 
 def _as_record(values): return Record(*values)
 
@@ -568,17 +569,17 @@ def _sample(data, epoch, i):
     record = data.records[i]
     return out | _truth(data, record) | dict(index=torch.tensor(i), path=record.path, missing="\n".join(missing), note="\n".join(notes))
 
-# %% ../nbs/06_data.ipynb #19d5e654
+# %% ../nbs/06_data.ipynb #6b8e3fca
 class MissingVideos:
-    "Gathers the reports in batches: `paths` of videos that cannot be read with the reason, and `notes` about others. Warns once of each."
+    "Gathers the reports in batches: `paths` {path: reason} of videos that cannot be read, and `notes` {path: sentence} about others. Warns once of each."
     def __init__(self): self.paths, self.notes = {}, {}
     def __len__(self): return len(self.paths)
     def see(self, batch):
         "Read the reports of a batch; returns bool (B,): which samples show what they should."
-        for missing, note in zip(batch["missing"], batch["note"]):
-            for path, line in zip_longest(filter(None, missing.split("\n")), filter(None, note.split("\n"))):
-                seen, key = (self.notes, line) if path is None else (self.paths, path)
-                if key not in seen: warnings.warn(f"{line}", stacklevel=3)
+        for shown, missing, note in zip(batch["path"], batch["missing"], batch["note"]):
+            for path, line in zip_longest(filter(None, missing.split("\n")), filter(None, note.split("\n"))):     # a line more: about what is shown
+                seen, key = (self.notes, shown) if path is None else (self.paths, path)
+                if key not in seen: warnings.warn(line, stacklevel=3)
                 seen.setdefault(key, line)
         return torch.tensor([not m for m in batch["missing"]])
     def summary(self):
@@ -680,9 +681,16 @@ class Batches:
                 else order[self.rank::self.world][s * self.size:][:self.size]
             yield [(self.epoch, int(i)) for i in part]
 
-# %% ../nbs/06_data.ipynb #55af8ef2
+# %% ../nbs/06_data.ipynb #8ab9300d
 def _worker_init(_): torch.set_num_threads(1)
 
+def _start(loader):
+    "An iterator over a DataLoader, whose workers leave what they inherit alone."
+    gc.collect(); gc.freeze()
+    try: return iter(loader)
+    finally: gc.unfreeze()
+
+# %% ../nbs/06_data.ipynb #8bc0f2eb
 class Loader:
     "Batches of a `VideoDataset`, as dictionaries; what is missing is warned of once and gathered in `missing`."
     def __init__(self, dataset, batches, workers, pin_memory):
@@ -691,7 +699,7 @@ class Loader:
                                   pin_memory=pin_memory, generator=torch.Generator().manual_seed(0))      # its own: the global one stays where it is
     def __len__(self): return len(self.batches)
     def __iter__(self):
-        for batch in self._loader:
+        for batch in _start(self._loader):
             self.missing.see(batch)
             yield batch
     def set_epoch(self, epoch:int, start:int=0):
