@@ -31,12 +31,14 @@ def block_weights(name, width, draw):
     parts = {"attn.in_proj_weight": (3 * width, width), "attn.in_proj_bias": (3 * width,), "attn.out_proj.weight": (width, width), "attn.out_proj.bias": (width,),
              "ln_1.weight": (width,), "ln_1.bias": (width,), "mlp.c_fc.weight": (4 * width, width), "mlp.c_fc.bias": (4 * width,),
              "mlp.c_proj.weight": (width, 4 * width), "mlp.c_proj.bias": (width,), "ln_2.weight": (width,), "ln_2.bias": (width,)}
-    return {f"{name}.{part}": 1 + draw(*shape, std=0.1) if part.startswith("ln") and part.endswith("weight") else draw(*shape, std=0.06) for part, shape in parts.items()}
+    def start(part, shape): return 1 + draw(*shape, std=0.1) if part in ("ln_1.weight", "ln_2.weight") else draw(*shape, std=0.06)
+    return {f"{name}.{part}": start(part, shape) for part, shape in parts.items()}
 
 
 def clip_weights(z, draw):
     v, t = z.vision_width, z.text_width
-    w = OrderedDict(positional_embedding=draw(z.context, t, std=0.1), text_projection=draw(t, z.embed, std=t ** -0.5), logit_scale=torch.tensor(2.2, dtype=torch.float64))
+    w = OrderedDict(positional_embedding=draw(z.context, t, std=0.1), text_projection=draw(t, z.embed, std=t ** -0.5))
+    w["logit_scale"] = torch.tensor(2.2).double()
     w["visual.class_embedding"], w["visual.positional_embedding"] = draw(v, std=0.2), draw((z.image // z.patch) ** 2 + 1, v, std=0.2)
     w["visual.proj"], w["visual.conv1.weight"] = draw(v, z.embed, std=v ** -0.5), draw(v, 3, z.patch, z.patch, std=0.1)
     w["visual.ln_pre.weight"], w["visual.ln_pre.bias"] = 1 + draw(v, std=0.1), draw(v, std=0.1)
@@ -317,8 +319,8 @@ def metric_numbers(z, generator, videos=41, frames=3, classes=13, views=6):
 def forward_numbers(z, clip, head, heads, draw, whole):
     images, ids = draw(z.videos, z.frames, 3, z.image, z.image), prompts(z, z.classes, whole)
     frames, (classes, tokens) = see(clip, images), read(clip, ids)
-    found = dict(images=images, tokens=ids, frame_embeddings=frames, class_embeddings=classes, token_embeddings=tokens, saliency_class_video_frame=spot(frames, tokens),
-                 logit_scale=clip["logit_scale"].exp())
+    found = dict(images=images, tokens=ids, frame_embeddings=frames, class_embeddings=classes, token_embeddings=tokens,
+                 saliency_class_video_frame=spot(frames, tokens), logit_scale=clip["logit_scale"].exp())
     for name, f in (("None", frames), ("Transf", order(head, frames, heads))):
         for interaction in ("DP", "VCS"): found[f"logits_{name}_{interaction}"] = compare(f, tokens, classes, interaction)
     return found
@@ -338,8 +340,8 @@ def attribute_numbers(z, clip, draw, whole):
 
 def optimizer_state(clip, head):
     "As torch writes it before the first step."
-    optimizer = torch.optim.AdamW([dict(params=[torch.nn.Parameter(x) for x in part.values()], lr=lr) for part, lr in ((clip, 1e-5), (head, 1e-4))], weight_decay=0.1)
-    return optimizer.state_dict()
+    groups = [dict(params=[torch.nn.Parameter(x) for x in part.values()], lr=lr) for part, lr in ((clip, 1e-5), (head, 1e-4))]
+    return torch.optim.AdamW(groups, weight_decay=0.1).state_dict()
 
 
 def rounded(found):
@@ -356,15 +358,17 @@ def make(folder, seed=5, **sizes):
     def whole(below, *shape): return torch.randint(below, shape, generator=lot)
     clip, head = ({key: value.float().double() for key, value in w.items()} for w in (clip_weights(z, draw), temporal_weights(z, draw)))
     heads = max(1, z.text_width // HEAD_WIDTH)
-    files = dict(clip_forward=forward_numbers(z, clip, head, heads, draw, whole), attributes_branch=attribute_numbers(z, clip, draw, whole), losses=loss_numbers(z, draw, whole),
-                 train_steps=training_numbers(z, clip, head, heads, draw, whole), lr_schedules=schedule_numbers(), frame_sampling=sampled(seed),
-                 eval_transforms=crop_numbers(z, generator), metrics=metric_numbers(z, generator))
+    files = dict(clip_forward=forward_numbers(z, clip, head, heads, draw, whole), attributes_branch=attribute_numbers(z, clip, draw, whole),
+                 losses=loss_numbers(z, draw, whole), train_steps=training_numbers(z, clip, head, heads, draw, whole), lr_schedules=schedule_numbers(),
+                 frame_sampling=sampled(seed), eval_transforms=crop_numbers(z, generator), metrics=metric_numbers(z, generator))
     for name, found in files.items(): np.savez(folder / f"{name}.npz", **rounded(found))
     (folder / "tokens.json").write_text(json.dumps(word_numbers(z), ensure_ascii=False), encoding="utf-8")
     clip, head = ({key: value.float() for key, value in w.items()} for w in (clip, head))
-    torch.save(dict(epoch=7, model_state_dict=clip, fusion_model_state_dict=head, optimizer_state_dict=optimizer_state(clip, head)), folder / "official_checkpoint.pt")
-    torch.save(dict(epoch=2, model_state_dict={f"module.{key}": value.half() for key, value in clip.items()},
-                    fusion_model_state_dict={f"module.{key}": value for key, value in head.items()}, optimizer_state_dict={}), folder / "official_checkpoint_ddp_fp16.pt")
+    plain = dict(epoch=7, model_state_dict=clip, fusion_model_state_dict=head, optimizer_state_dict=optimizer_state(clip, head))
+    several = dict(epoch=2, model_state_dict={f"module.{key}": value.half() for key, value in clip.items()},
+                   fusion_model_state_dict={f"module.{key}": value for key, value in head.items()}, optimizer_state_dict={})
+    torch.save(plain, folder / "official_checkpoint.pt")
+    torch.save(several, folder / "official_checkpoint_ddp_fp16.pt")
     return folder
 
 
