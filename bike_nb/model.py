@@ -682,20 +682,20 @@ def _fetch(name, url, target, progress):
         raise ModelError(f"What {url} sent is no checkpoint; it was thrown away: try again, or load a file.") from None
     os.replace(part, target)
 
-# %% ../nbs/05_model.ipynb #a4b59c2a
+# %% ../nbs/05_model.ipynb #0817fb6b
 def fetch_release(name:str, # of `RELEASES`
     url:str=None, # from elsewhere; None: from the release
     cache_dir=None, # None: the user's cache folder
     progress:bool=True,
 )->Path:
     "The file of a released checkpoint: from the cache, or downloaded into it, going on where an earlier call was interrupted."
-    from filelock import FileLock
+    from huggingface_hub.utils import WeakFileLock
     url = url or RELEASES[_one_of("release", name, tuple(RELEASES))]
     folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()/"checkpoints"
     target = folder/urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1]
     if target.is_file(): return target
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):                                 # several processes of one training wait for the first
+    with WeakFileLock(f"{target}.lock"):                             # several processes of one training wait for the first
         if not target.is_file(): _fetch(name, url, target, progress)
     return target
 
