@@ -27,7 +27,7 @@ from .encoder import load_encoder
 class TaggingError(ValueError):
     "A dataset cannot be tagged as asked; the message says what is wrong, and what to do."
 
-# %% ../nbs/16_tagging.ipynb #8025199c
+# %% ../nbs/16_tagging.ipynb #ee56724c
 class Tagger:
     "Frames of a batch of videos (B,T,3,h,w) in, the `k` words that describe each out."
     def __init__(self, model="tiny", pretrained=None, # as for `load_encoder`
@@ -36,9 +36,11 @@ class Tagger:
                  frames:int=8, precision:str="fp32", device=None):
         from bike_nb.attributes import _cache_key
         from bike_nb.explain import default_lexicon
+        if frames < 1: raise TaggingError(f"frames={frames}: look at one frame at least.")
         self.encoder, self.k, self.pool, self.frames = load_encoder(model, pretrained, device, precision), k, pool, frames
         self.words = Lexicon.load(lexicon or default_lexicon(self.encoder))
         self.words.encode(self.encoder)
+        associate(torch.zeros(1, 1, self.words.embeddings.shape[1]), self.words, k=k, pool=pool)       # wrong settings are said now, and not after an hour
         self.settings = dict(model=str(model), lexicon=self.words.name, phrases=len(self.words), top=k, pool=pool, frames=frames, fingerprint=_cache_key(self.words, self.encoder)[:16])
     def __call__(self, frames)->list:
         e = self.encoder.encode_frames(frames, batch_size=max(1, frames.shape[0] * frames.shape[1]))
