@@ -516,7 +516,7 @@ def _vision_config(state, size):
     return dict(image_size=32 * size.side("visual.attnpool.positional_embedding"), patch_size=None,
                 layers=[_blocks(state, f"visual.layer{i}.") for i in (1, 2, 3, 4)], width=size("visual.layer1.0.conv1.weight", 0))
 
-# %% ../nbs/05_model.ipynb #c1f1335f
+# %% ../nbs/05_model.ipynb #832edf61
 def infer_config(state:dict, what:str="this checkpoint")->dict:
     "open_clip's model config of a CLIP in OpenAI's layout, from the shapes of its weights."
     size = _Sizes(state, what)
@@ -525,7 +525,7 @@ def infer_config(state:dict, what:str="this checkpoint")->dict:
                 heads=width // 64, layers=_blocks(state, "transformer.resblocks."))
     vision = _vision_config(state, size)
     for tower, w in (("text", width), ("image", vision["width"] if vision["patch_size"] else 64)):
-        if w % 64: raise ModelError(f"{what}: the {tower} tower is {w} wide, which 64 does not divide, so its heads cannot be told.")
+        if w < 64 or w % (w // 64): raise ModelError(f"{what}: the {tower} tower is {w} wide, which one head for every 64 does not divide.")
     return dict(embed_dim=size("text_projection", 1), vision_cfg=vision, text_cfg=text, quick_gelu=True)
 
 # %% ../nbs/05_model.ipynb #374a9b54

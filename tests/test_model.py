@@ -194,6 +194,19 @@ def test_real_sizes(name):
     with torch.device("meta"): M.check_state(model.state_dict(), open_clip.CLIP(**inferred), name)
 
 
+@pytest.mark.parametrize("vision, text, heads", [(96, 160, 2), (160, 96, 1), (192, 256, 4)])
+def test_widths_between_the_heads(tmp_path, vision, text, heads):
+    "One head for every *whole* 64 of the width, as OpenAI counts: 96 has one, 160 has two."
+    cfg = VIT | dict(vision_cfg=VIT["vision_cfg"] | dict(width=vision), text_cfg=VIT["text_cfg"] | dict(width=text, heads=heads))
+    model = scrambled(BIKE(cfg, header="Transf"))
+    raw = official_state(model)
+    raw.pop("bike_nb")
+    torch.save(raw, tmp_path / "f.pt")
+    again = load_official(tmp_path / "f.pt")
+    images, ids = example(model)
+    assert again.model_cfg == cfg and torch.equal(again(images, ids), model(images, ids))
+
+
 def test_head_sizes_come_from_the_file(tmp_path):
     "Layers and positions are read, heads follow the official rule."
     model = scrambled(BIKE(VIT, header="Transf", layers=2, positions=5))
@@ -234,7 +247,9 @@ REFUSED = {
     "more": (change(**{CLIP: put(teacher__weight=torch.ones(2))}), "does not fit: it has, beyond what is expected, teacher.weight"),
     "joint space-time": (change(**{CLIP: put(visual__time_embedding=torch.ones(8, 64))}), "beyond what is expected, visual.time_embedding"),
     "a shape": (change(**{CLIP: put(logit_scale=torch.ones(3))}), "does not fit: it has logit_scale (3,) instead of ()"),
-    "a width": (change(**{CLIP: put(ln_final__weight=torch.ones(100))}), "the text tower is 100 wide, which 64 does not divide"),
+    "a width": (change(**{CLIP: put(ln_final__weight=torch.ones(195))}), "does not fit: it has positional_embedding (16, 128) instead of (16, 195)"),
+    "a small width": (change(**{CLIP: put(ln_final__weight=torch.ones(60))}), "the text tower is 60 wide, which one head for every 64 does not divide"),
+    "an odd width": (change(**{CLIP: put(ln_final__weight=torch.ones(129))}), "the text tower is 129 wide, which one head for every 64 does not divide"),
     "a flat weight": (change(**{CLIP: put(text_projection=torch.ones(64))}), "text_projection has the shape (64,)"),
     "a grid": (change(**{CLIP: put(visual__positional_embedding=torch.ones(16, 64))}), "16 image positions are not 1 + a square"),
     "no tensor": (change(**{CLIP: put(text_projection="three")}), "text_projection is a str, not a tensor"),
