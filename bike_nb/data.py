@@ -8,7 +8,7 @@ __all__ = ['LABELS', 'ALIASES', 'KINDS', 'WINDOW', 'CROPS', 'CLIP_MEAN', 'CLIP_S
            'train_transform', 'frame_name', 'Packed', 'VideoDataset', 'MissingVideos', 'build_dataset', 'epoch_order',
            'Batches', 'Loader', 'make_loader']
 
-# %% ../nbs/06_data.ipynb #f79b5bd9
+# %% ../nbs/06_data.ipynb #91f9cd69
 import csv, gc, math, os, pickle, random, re, string, warnings
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from .attributes import LexiconError, attribute_sentence, read_attributes
 from .video import VideoError, read_frames
@@ -476,7 +476,7 @@ class Packed(Sequence):
 
 def _as_record(values): return Record(*values)
 
-# %% ../nbs/06_data.ipynb #8c6575fc
+# %% ../nbs/06_data.ipynb #a72d200e
 class VideoDataset(Dataset):
     "Videos of a list as tensors, for training (random, one view) or testing (views = crops × clips)."
     def __init__(self,
@@ -499,7 +499,7 @@ class VideoDataset(Dataset):
         self.mode, self.segments, self.video, self.template = mode, segments, _is_video(modality), template
         self.bias = index_bias if index_bias is not None else 0 if template == "frame{:d}.jpg" else 1
         self.clips, self.dense, self.random_shift, self.fps, self.seed = clips if mode == "test" else 1, bool(dense), random_shift, fps or 24, seed
-        self.sentences, self.decode, self.epoch = sentences and Packed(sentences), decode, 0
+        self.sentences, self.decode, self.epoch, self.files_read = sentences and Packed(sentences), decode, 0, 0
         self.multi_label, self.views = bool(len(self.records)) and self.records[0].label is None, self.clips * getattr(transform, "crops", 1)
         _check_dataset(self)
     def __len__(self): return len(self.records)
@@ -531,10 +531,16 @@ def _choose(data, record, rng):
     mode = "segment" if mode == "train" else mode
     return lambda n: np.minimum(first + frame_indices(mode, max(length, 1), data.segments, data.dense, data.clips, rng), n - 1)
 
-# %% ../nbs/06_data.ipynb #5ab284ad
+# %% ../nbs/06_data.ipynb #fa2849ec
+def _tidy(data, every=64):
+    "In a worker process, collect garbage every so many files."
+    data.files_read += 1
+    if data.files_read % every == 0 and get_worker_info(): gc.collect()
+
 def _frames(data, record, rng):
     "Frames (V,T,3,h,w) of a record and a note about them; `DataError` if they cannot be read."
     path, choose = data.root/record.path, _choose(data, record, rng)
+    if data.video: _tidy(data)
     pictures, note = _read_file(path, choose) if data.video else _read_folder(path, choose, data.template, data.bias)
     if len({p.size for p in pictures}) > 1: raise DataError(f"{path}: its frames are of different sizes.")
     return data.transform(pictures, rng).flatten(0, 1).unflatten(0, (data.views, data.segments)), note
