@@ -477,14 +477,22 @@ def _weights(state, path)->dict:
     if bad is not None: raise ModelError(f"{path} is no checkpoint of CLIP or BIKE: {bad} is a {type(state[bad]).__name__}, not a tensor.")
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
-# %% ../nbs/05_model.ipynb #87d52ef3
+# %% ../nbs/05_model.ipynb #5fd2e12b
+def _config(text, path)->dict:
+    "The configuration that `save_official` writes beside the weights."
+    try: config = json.loads(text)
+    except (TypeError, ValueError): config = None
+    if isinstance(config, dict) and isinstance(config.get("model_cfg"), dict): return config
+    raise ModelError(f"{path} holds a configuration (bike_nb) that cannot be read: take that key out of the file, or save it again.")
+
+# %% ../nbs/05_model.ipynb #fd259f01
 def read_checkpoint(path)->dict: # epoch, model_state_dict, fusion_model_state_dict (None: a CLIP alone), config (None: not saved by us)
     "The weights in an official checkpoint, or in a CLIP alone, of any of the layouts above; nothing from the file is run."
     raw = _unpickled(path)
     if not isinstance(raw, dict): raise ModelError(f"{path} holds a {type(raw).__name__} where a dictionary of weights is expected.")
     head, config = raw.get("fusion_model_state_dict"), raw.get("bike_nb")
     return dict(epoch=raw.get("epoch"), model_state_dict=_weights(raw.get("model_state_dict", raw.get("state_dict", raw)), path),
-                fusion_model_state_dict=None if head is None else _weights(head, path), config=None if config is None else json.loads(config))
+                fusion_model_state_dict=None if head is None else _weights(head, path), config=None if config is None else _config(config, path))
 
 # %% ../nbs/05_model.ipynb #ce0194d7
 def _size(state, key, dim, what):
@@ -575,7 +583,7 @@ def _add_attributes(model, found, what):
     model.attributes.load_state_dict(found["fusion_model_state_dict"])
     model.attributes_scale.data.copy_(given["logit_scale"])
 
-# %% ../nbs/05_model.ipynb #b44379ec
+# %% ../nbs/05_model.ipynb #4776907c
 def load_official(
     path, # a checkpoint of the official code, or of `save_official`, or a CLIP in OpenAI's layout
     header=None, # what the YAML file says; None: what is in the file
@@ -586,9 +594,12 @@ def load_official(
     found, second = read_checkpoint(path), attributes and read_checkpoint(attributes)
     settings = checkpoint_settings(found, str(path), header, interaction)
     if second: settings["branches"] = ["video", "attributes"]
-    try: model = BIKE(**settings)
-    except (TypeError, RuntimeError, AssertionError, ZeroDivisionError) as e:
-        raise ModelError(f"{path} describes a model that cannot be built ({short(e)}).") from None
+    try:
+        with torch.device("meta"): shapes = build_model(settings["model_cfg"]) # no memory, no random numbers
+        check_state(found["model_state_dict"], shapes, str(path))
+        model = BIKE(**settings)
+    except (TypeError, KeyError, AttributeError, RuntimeError, AssertionError, ValueError) as e:
+        raise e if str(path) in str(e) else ModelError(f"{path} describes a model that cannot be built: {short(e)}") from None
     fill(model, found, str(path))
     if second: _add_attributes(model, second, str(attributes))
     return model.eval()

@@ -260,6 +260,10 @@ REFUSED = {
     "half an attributes branch": (change(**{HEAD: lambda s: {"query_fc.0.weight": torch.ones(64, 64)}}), "the head in {} does not fit: it lacks query_fc.0.bias"),
     "a list": (lambda raw: [raw], "holds a list where a dictionary of weights is expected"),
     "a head that is no dictionary": (lambda raw: raw | {HEAD: [1]}, "holds a list where a dictionary of weights is expected"),
+    "a damaged configuration": (lambda raw: raw | {"bike_nb": "{"}, "holds a configuration (bike_nb) that cannot be read"),
+    "a configuration that is no text": (lambda raw: raw | {"bike_nb": torch.ones(2)}, "holds a configuration (bike_nb) that cannot be read"),
+    "a configuration of nothing": (lambda raw: raw | {"bike_nb": '{"model_cfg": {"embed_dim": 3}}'}, "describes a model that cannot be built"),
+    "another configuration": (lambda raw: raw | {"bike_nb": json.dumps(dict(model_cfg=RESNET))}, "does not fit: it lacks visual.bn1.weight"),
     "nothing": (lambda raw: {}, "it lacks ln_final.weight"),
     "something else": (lambda raw: {"epoch": 3, "best": 0.5}, "is no checkpoint of CLIP or BIKE: epoch is a int, not a tensor"),
 }
