@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = "models", "lexicons", "static"
+DATA = "models", "lexicons", "labels", "static"
 NO_NETWORK = {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", **{k: "http://127.0.0.1:9" for k in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}}
 
 
