@@ -1,5 +1,5 @@
 "The command line as a person uses it: exit status, printed text, files."
-import csv, json, subprocess, sys
+import csv, json, os, re, subprocess, sys
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +128,226 @@ def test_real_clips(clip):
     data = json.loads(Path(f"out/{clip.stem}.json").read_text())
     assert len(data["times"]) <= 8 and data["novelty"]["flagged"] and "not of tiny's world" in result.output
     assert Image.open(f"out/{clip.stem}.png").width > 800
+
+
+# ---- experiments: train, test, fuse
+
+SMALL = dict(embed_dim=64, quick_gelu=True, vision_cfg=dict(image_size=224, patch_size=32, width=64, layers=1, head_width=64),
+             text_cfg=dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=1))
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    "Frame folders of the world, 6 for testing and 15 for training, and their official-layout lists and class file."
+    from bike_nb.splits import write_split
+    folder = tmp_path_factory.mktemp("frames")
+    write_split(folder, "general", clips=24, size=64, fps=4, duration=3, format="frames", workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small_model():
+    "A BIKE with random weights of the official architecture; the weights survive half precision."
+    import torch
+    from bike_nb.model import BIKE
+    model = BIKE(SMALL, header="Transf", seed=3)
+    with torch.no_grad():
+        for p in model.parameters(): p.copy_((p + .02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))).half().float())
+    return model
+
+
+def official_yaml(path, frames, **changes):
+    "An experiment with the keys of the official files, all of them, written as they write them."
+    said = dict(dataset="k400", num_segments=4, arch="ViT-B/32", batch_size=4, input_size=224, test_list=frames/"test.txt", header="Transf", evaluate="False") | changes
+    Path(path).write_text("""resume:
+pretrain:
+seed: 1024
+data:
+    dataset: {dataset}
+    modality: RGB
+    num_segments: {num_segments}
+    seg_length: 1
+    batch_size: {batch_size}
+    workers: 0
+    num_classes: 20
+    image_tmpl: 'img_{{:05d}}.jpg'
+    train_root: '{root}'
+    train_list: '{root}/train.txt'
+    val_root: '{root}'
+    val_list: '{test_list}' #
+    label_list: '{root}/classes.csv'
+    index_bias: 1
+    input_size: {input_size}
+    random_shift: True
+    output_path: exps
+network:
+    arch: {arch}  #ViT-B/32 ViT-B/16
+    init: True
+    tm: False
+    drop_out: 0.0
+    emb_dropout: 0.0
+    sim_header: {header}  # Transf   None
+    interaction: VCS  # DP VCS
+    joint_st: False
+    drop: 0
+    fix_text: True
+    fix_video: False
+solver:
+    type: cosine
+    epochs: 2
+    start_epoch: 0
+    epoch_offset: 0
+    optim: adamw
+    lr: 5.e-5
+    lr_warmup_step: 1
+    weight_decay: 0.2
+    loss_type: NCE
+    evaluate: {evaluate}
+    clip_ratio: 0.1
+    grad_accumulation_steps: 1
+logging:
+    print_freq: 10
+    eval_freq: 1
+""".format(root=frames, **said))
+    return path
+
+
+def own_yaml(path, frames, **more):
+    "The same experiment as we would write it: other class file, a list with roots of its own, few keys."
+    from bike_nb.data import read_classes
+    Path("names.txt").write_text("\n".join(read_classes(frames/"classes.csv")) + "\n")
+    Path("own.txt").write_text("".join(f"{frames.name}/{line}\n" for line in (frames/"test.txt").read_text().splitlines()))
+    said = dict(num_segments=4, input_size=224, batch_size=3, arch="tiny") | more
+    Path(path).write_text("data: {{dataset: k400, label_list: names.txt, val_root: {0}, val_list: own.txt, train_root: {1}, train_list: {1}/train.txt, num_segments: {num_segments}, input_size: {input_size}, "
+        "batch_size: {batch_size}, workers: 0}}\nnetwork: {{arch: {arch}, sim_header: Transf, interaction: VCS}}\nsolver: {{epochs: 1, lr: 1.e-4, lr_warmup_step: 0}}\n".format(frames.parent, frames, **said))
+    return path
+
+
+def official_checkpoint(path, model, prefix="", half=False):
+    "What the official training loop would have written."
+    import torch
+    def keyed(state, half): return {prefix + k: (v.half() if half and v.is_floating_point() else v).clone() for k, v in state.items()}
+    torch.save({"epoch": 1, "model_state_dict": keyed(model.clip.state_dict(), half), "fusion_model_state_dict": keyed(model.video.state_dict(), False), "optimizer_state_dict": {}}, path)
+    return path
+
+
+def scores_of(*args):
+    "Arrays and figures that a test has written."
+    said = bike("test", *args, "--quiet", "--scores", "s.npz", "--json", "s.json")
+    with np.load("s.npz", allow_pickle=False) as file: data = dict(file)
+    return data, json.loads(Path("s.json").read_text()), said
+
+
+VIEWS = [[], ["--clips", 2, "--crops", 3]]
+
+
+@pytest.mark.parametrize("views", VIEWS, ids=["one view", "six views"])
+def test_official_and_own_list_config_and_checkpoint_give_the_same(frames, small_model, views):
+    "The bar of the issue: one set of frame folders, through the official formats and through ours."
+    (frames/"double.txt").write_text((frames/"test.txt").read_text().replace("test/", "test//"))       # as in ActivityNet's list
+    small_model.save_pretrained("saved")
+    ways = [(official_yaml("official.yaml", frames), official_checkpoint("official.pt", small_model)),
+            (official_yaml("double.yaml", frames, test_list=frames/"double.txt", batch_size=5), official_checkpoint("ddp.pt", small_model, "module.", half=True)),
+            (own_yaml("own.yaml", frames), "saved")]
+    found = [scores_of(*way, *views) for way in ways]
+    (data, report, said), others = found[0], found[1:]
+    assert data["scores"].shape == (6, 20) and report["settings"]["views"] == (6 if views else 1) and len(np.unique(data["scores"])) > 100
+    assert "top-1" in said and report["figures"].keys() >= {"top-1", "top-5", "mAP"} and "wrote s.npz" in said
+    for other, its, _ in others:
+        assert its["figures"] == report["figures"] and its["intervals"] == report["intervals"]
+        for key in ("scores", "branch_video"): np.testing.assert_allclose(other[key], data[key], rtol=0, atol=1e-6)
+        assert (other["labels"] == data["labels"]).all() and [Path(p).name for p in other["paths"]] == [Path(p).name for p in data["paths"]]
+    worse = scores_of("own.yaml", "saved", *views, "--set", "interaction=DP", "--set", "data.image_tmpl=img_{:05d}.jpg")[0]
+    assert np.abs(worse["scores"] - data["scores"]).max() < 1e-6                                        # a saved folder knows its interaction
+    worse = scores_of("official.yaml", "official.pt", *views, "--set", "interaction=DP")[0]
+    assert np.abs(worse["branch_video"] - data["branch_video"]).max() > 1e-6                            # the test can tell models apart
+
+
+def test_what_was_trained_here_is_the_same_in_every_layout(frames):
+    "Our checkpoint, the same exported to the official layout, and the folder of save_pretrained, through our file and an official one."
+    from bike_nb.model import save_official
+    from bike_nb.training import load_trained
+    own_yaml("own.yaml", frames, input_size=96)
+    said = bike("train", "own.yaml", "--name", "x", "--quiet", "--device", "cpu")
+    assert said.startswith("exps/k400/tiny/x: top-1") and "exps/k400/tiny/x/model_best.pt" in said
+    model = load_trained("exps/k400/tiny/x/model_best.pt", device="cpu")
+    with pytest.warns(UserWarning, match="official code assumes"): save_official(model, "official.pt")
+    model.save_pretrained("saved")
+    official_yaml("official.yaml", frames, input_size=96)
+    found = [scores_of(*way)[0] for way in (("own.yaml", "exps/k400/tiny/x/model_best.pt"), ("official.yaml", "official.pt"), ("official.yaml", "saved"))]
+    for other in found[1:]: np.testing.assert_allclose(other["scores"], found[0]["scores"], rtol=0, atol=1e-6)
+    again = bike("train", "own.yaml", "--name", "x", "--quiet", "--device", "cpu")                      # done: it only says so again
+    assert again.splitlines()[-1] == said.splitlines()[-1]
+    assert "choose another name" in bike("train", "own.yaml", "--name", "x", "--quiet", "--set", "lr=1", code=1)
+
+
+def test_untrained_attributes_fuse_and_classes(frames):
+    own_yaml("own.yaml", frames, input_size=96)
+    video, its, said = scores_of("own.yaml", "untrained", "--zero-shot")
+    assert {"all classes, frame by frame, top-1", "half classes, top-1"} <= its["figures"].keys() and its["checkpoint"] == "untrained" and "half classes, top-5" in said
+    os.replace("s.npz", "video.npz")
+    both, fused, _ = scores_of("own.yaml", "untrained", "--attributes", "world", "--weight", .4)
+    os.replace("s.npz", "both.npz")
+    np.testing.assert_allclose(both["scores"], .4 * both["branch_video"] + .6 * both["branch_attributes"], atol=1e-12)
+    np.testing.assert_allclose(both["branch_video"], video["branch_video"], atol=1e-6)
+    bike("attributes", "--config", "own.yaml", "--split", "val", "--frames", 4, "--out", "a.json", "--quiet")
+    made, its, _ = scores_of("own.yaml", "untrained", "--attributes", "a.json", "--weight", .4)
+    assert (made["scores"] == both["scores"]).all() and its["figures"] == fused["figures"]              # the file says what the lexicon says
+    said = bike("fuse", "video.npz", "both.npz", "--weight", .4, "--sweep", "--json", "f.json", "--scores", "f.npz")
+    assert json.loads(Path("f.json").read_text())["figures"]["top-1"] == fused["figures"]["top-1"] and len(re.findall(r"^[01]\.\d ", said, re.M)) == 11
+    np.testing.assert_allclose(np.load("f.npz")["scores"], both["scores"], atol=1e-6)
+    other = scores_of("own.yaml", "untrained", "--classes", frames/"classes.csv", "--mask", "words")[0]
+    assert np.abs(other["scores"] - video["scores"]).max() > 1e-6 and (other["labels"] == video["labels"]).all()
+    assert "51 classes" in bike("test", "own.yaml", "untrained", "--classes", "hmdb51", "--quiet")
+    short = Path("short.txt"); short.write_text("a\nb\n")
+    assert "classes" in bike("test", "own.yaml", "untrained", "--classes", short, "--quiet", code=1)
+
+
+def test_mistakes_in_experiments_are_one_sentence(frames):
+    own_yaml("own.yaml", frames, input_size=96)
+    Path("bad.yaml").write_text("data: [")
+    for args, says in (("train gone.yaml", "gone.yaml"), ("train bad.yaml", "bad.yaml"), ("train own.yaml --set epoch=1", "solver.epochs"), ("train own.yaml --set lr", "key=value"),
+                       ("train own.yaml --set train_root=nowhere", "nowhere"), ("train own.yaml --device abacus", "abacus"), ("test own.yaml nothing.pt", "nothing.pt"),
+                       ("test own.yaml untrained --crops 4", "crops"), ("test own.yaml untrained --weight 2 --attributes world", "weight"), ("test own.yaml untrained --mask none", "mask"),
+                       ("test own.yaml untrained --attributes gone.json", "gone.json"), ("test own.yaml untrained --attributes nolexicon", "nolexicon"),
+                       ("test own.yaml untrained --precision fp8", "fp8"), ("test own.yaml untrained --set input_size=224", "96"), ("test own.yaml own.yaml", "own.yaml"),
+                       ("fuse gone.npz gone.npz", "gone.npz"), ("attributes --config own.yaml --set val_list=null", "val_list")):
+        quiet = [] if args.startswith("fuse") else ["--quiet"]
+        said = bike(*args.split(), *quiet, code=1)
+        assert says in said and len([l for l in said.strip().splitlines() if not l.startswith("note:")]) == 1, (args, said)
+    assert "no folder" in bike("test", "own.yaml", "untrained", "--scores", "no/s.npz", code=2)
+
+
+def torchrun(*args, script=("-m", "bike_nb"), seconds=100):
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *script, *map(str, args)], capture_output=True, text=True,
+                          timeout=seconds, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_two_processes_test_as_one(frames, small_model):
+    small_model.save_pretrained("saved")
+    own_yaml("own.yaml", frames)
+    lines = Path("own.txt").read_text().splitlines(keepends=True)
+    Path("own.txt").write_text("".join(lines[:5]))                                                      # uneven
+    one = scores_of("own.yaml", "saved", "--crops", 3)[0]
+    code, out, err = torchrun("test", "own.yaml", "saved", "--crops", 3, "--quiet", "--scores", "two.npz", "--device", "cpu")
+    assert code == 0 and out.count("top-1 ") == 1 and out.count("wrote two.npz") == 1, err
+    two = np.load("two.npz")
+    np.testing.assert_allclose(two["scores"], one["scores"], rtol=0, atol=1e-6)
+    assert (two["paths"] == one["paths"]).all()
+
+
+@pytest.mark.parametrize("command", ["train own.yaml", "test own.yaml untrained"])
+def test_a_rank_that_fails_ends_the_job_with_its_own_sentence(frames, command):
+    own_yaml("own.yaml", frames, input_size=96)
+    Path("sabotage.py").write_text("import os\nfrom bike_nb import data\nfrom bike_nb.cli import main\n"
+        "def broken(*args): raise data.DataError('the disk of process 1 is full.')\n"
+        "if os.environ['RANK'] == '1': data._sample = broken\nmain()\n")
+    code, out, err = torchrun(*command.split(), "--quiet", "--device", "cpu", script=["sabotage.py"])
+    assert code != 0 and "bike_nb: the disk of process 1 is full." in err and "best model" not in out and "top-1 " not in out
+
+
+def test_help_is_light():
+    done = subprocess.run([sys.executable, "-c", "import sys, bike_nb.cli; assert not {'torch', 'numpy', 'open_clip', 'yaml'} & set(sys.modules), set(sys.modules)"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("train", "test", "fuse", "attributes"): assert "--json" in (said := bike(command, "--help")) or command in ("train", "attributes"), said
