@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['LABELS', 'ALIASES', 'KINDS', 'WINDOW', 'CROPS', 'CLIP_MEAN', 'CLIP_STD', 'DataError', 'read_classes', 'Record',
            'read_list', 'few_shot', 'frame_indices', 'TestTransform', 'test_transform', 'TrainTransform',
-           'train_transform', 'frame_name', 'Packed', 'VideoDataset', 'MissingVideos', 'build_dataset', 'epoch_order',
-           'Batches', 'Loader', 'make_loader']
+           'train_transform', 'frame_name', 'Packed', 'VideoDataset', 'partners', 'turned', 'MissingVideos',
+           'build_dataset', 'epoch_order', 'Batches', 'Loader', 'make_loader']
 
-# %% ../nbs/06_data.ipynb #91f9cd69
+# %% ../nbs/06_data.ipynb #b73b1af3
 import csv, gc, math, os, pickle, random, re, string, warnings
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
@@ -476,7 +476,7 @@ class Packed(Sequence):
 
 def _as_record(values): return Record(*values)
 
-# %% ../nbs/06_data.ipynb #a72d200e
+# %% ../nbs/06_data.ipynb #761d5e90
 class VideoDataset(Dataset):
     "Videos of a list as tensors, for training (random, one view) or testing (views = crops × clips)."
     def __init__(self,
@@ -494,6 +494,7 @@ class VideoDataset(Dataset):
         seed:int=0, # of all that is random
         sentences=None, # an attribute sentence for each record
         decode:bool=True, # False: sentences only, no frame is read
+        mirrors=None, reversals=None, # in training: pairs of class names that a mirror, or playing backwards, turns into each other
     ):
         self.records, self.classes, self.root, self.transform = Packed(map(astuple, records), _as_record), list(classes), Path(root), transform
         self.mode, self.segments, self.video, self.template = mode, segments, _is_video(modality), template
@@ -501,6 +502,7 @@ class VideoDataset(Dataset):
         self.clips, self.dense, self.random_shift, self.fps, self.seed = clips if mode == "test" else 1, bool(dense), random_shift, fps or 24, seed
         self.sentences, self.decode, self.epoch, self.files_read = sentences and Packed(sentences), decode, 0, 0
         self.multi_label, self.views = bool(len(self.records)) and self.records[0].label is None, self.clips * getattr(transform, "crops", 1)
+        self.mirrors, self.reversals = (partners(pairs, self.classes, what) for pairs, what in ((mirrors, "mirrors"), (reversals, "reversals")))
         _check_dataset(self)
     def __len__(self): return len(self.records)
     def __repr__(self): return f"VideoDataset({self.mode}: {len(self):,} records of {len(self.classes)} classes, {self.views} × {self.segments} frames)"
@@ -552,7 +554,24 @@ def _truth(data, record):
     labels[list(record.labels)] = 1
     return dict(labels=labels)
 
-# %% ../nbs/06_data.ipynb #d6be090b
+# %% ../nbs/06_data.ipynb #91f5ab3d
+def partners(pairs, classes:list, what:str="pairs")->dict: # label → label
+    "Which class each becomes, from pairs of names; `DataError` for a name that is no class, or comes twice."
+    found, names = {}, {n: i for i, n in enumerate(classes)}
+    for pair in pairs or ():
+        if isinstance(pair, str) or len(pair) != 2: raise DataError(f"data.{what} holds {pair!r}: give pairs of class names, as in [[rolling left, rolling right]].")
+        for a, b in (pair, pair[::-1]):
+            if a not in names or names[a] in found: raise DataError(f"data.{what} names {a!r}, which {'is in two pairs' if a in names else 'is no class of this dataset'}.")
+            found[names[a]] = names.get(b)
+    return found
+
+def turned(data, frames, label, rng): # (1,T,3,h,w), int
+    "The clip of a training sample and its label, mirrored or played backwards by lot."
+    if data.mirrors and rng.random() < .5: frames, label = frames.flip(-1), data.mirrors.get(label, label)
+    if label in data.reversals and rng.random() < .5: frames, label = frames.flip(1), data.reversals[label]
+    return frames, label
+
+# %% ../nbs/06_data.ipynb #57eb724c
 _IN_A_ROW = 50   # unreadable videos, until training gives up
 
 def _readable(data, i, rng):
@@ -570,9 +589,13 @@ def _sample(data, epoch, i):
     "Sample `i` of an epoch; see `VideoDataset`."
     if not -len(data) <= i < len(data): raise IndexError(i)
     i, missing, notes, out = int(i) % len(data), [], [], {}
-    if data.decode: i, out["frames"], missing, notes = _readable(data, i, random.Random(f"sample {data.seed} {epoch} {i}"))
+    rng = random.Random(f"sample {data.seed} {epoch} {i}")
+    if data.decode: i, out["frames"], missing, notes = _readable(data, i, rng)
     if data.sentences: out["sentence"] = data.sentences[i]
     record = data.records[i]
+    if data.decode and data.mode == "train" and record.label is not None:
+        out["frames"], label = turned(data, out["frames"], record.label, rng)
+        record = replace(record, label=label)
     return out | _truth(data, record) | dict(index=torch.tensor(i), path=record.path, missing="\n".join(missing), note="\n".join(notes))
 
 # %% ../nbs/06_data.ipynb #6b8e3fca
@@ -639,15 +662,15 @@ def _sentences(config, part, records):
                         "make them by `bike_nb attributes`.")
     return [attribute_sentence(names(r)) for r in records]
 
-# %% ../nbs/06_data.ipynb #97117af4
+# %% ../nbs/06_data.ipynb #71c66c63
 def _transform(config, split, preprocess_cfg, crops):
     "The transform of a split; the size of the input is data.input_size, else what the model wants, else 224."
     wanted = np.ravel((preprocess_cfg or {}).get("size") or 224)[0]
     size = int(_get(config, "input_size", wanted))
     if split != "train": return test_transform(size, crops, preprocess_cfg)
-    return train_transform(size, preprocess_cfg, _get(config, "flip", True), _get(config, "grayscale", .2), _get(config, "crop_scale", (.08, 1.)))
+    return train_transform(size, preprocess_cfg, _get(config, "flip", True) and not _get(config, "mirrors"), _get(config, "grayscale", .2), _get(config, "crop_scale", (.08, 1.)))
 
-# %% ../nbs/06_data.ipynb #f791bde6
+# %% ../nbs/06_data.ipynb #5d21f530
 def build_dataset(config, # an object with .seed and .data, the keys of the official YAML files
                   split:str, # "train"; "val", as during training; or "test", with views and without leaving out short videos
                   preprocess_cfg:dict|None=None, # of the model: mean and std; None: CLIP's
@@ -664,7 +687,8 @@ def build_dataset(config, # an object with .seed and .data, the keys of the offi
         segments=_get(config, "num_segments", 8), modality=_get(config, "modality", "RGB"), template=_get(config, "image_tmpl", "img_{:05d}.jpg"),
         index_bias=_get(config, "index_bias"), clips=clips, dense=_get(config, "dense", False) if dense is None else dense,
         random_shift=_get(config, "random_shift", True), fps=_get(config, "fps", 24), seed=getattr(config, "seed", None) or 0,
-        sentences=_sentences(config, part, records) if branch != "video" else None, decode=branch != "attributes")
+        sentences=_sentences(config, part, records) if branch != "video" else None, decode=branch != "attributes",
+        mirrors=_get(config, "mirrors") if split == "train" else None, reversals=_get(config, "reversals") if split == "train" else None)
 
 # %% ../nbs/06_data.ipynb #c47ed142
 def epoch_order(n, seed, epoch, shuffle=True):

@@ -9,8 +9,9 @@ __all__ = ['WORDS', 'CHOICES', 'AT_LEAST', 'LAST', 'BEFORE', 'BEST', 'FREE', 'Tr
            'pick_precision', 'check_finite', 'check_weights', 'write_atomically', 'save_checkpoint', 'read_state',
            'find_checkpoint', 'pack_state', 'fill_model', 'unpack_state', 'load_trained', 'Ranks', 'processes',
            'wait_for_all', 'one_voice', 'Log', 'read_metrics', 'Meter', 'run_folder', 'check_same', 'prepare_world',
-           'Run', 'prepare_model', 'train_epoch', 'backward', 'optimizer_step', 'fit', 'seed_all', 'progress_bar',
-           'Result', 'resume', 'save', 'kept', 'evaluate_run', 'main_figure', 'is_best', 'result']
+           'Run', 'set_positions', 'prepare_model', 'train_epoch', 'backward', 'optimizer_step', 'fit', 'seed_all',
+           'progress_bar', 'Result', 'resume', 'save', 'kept', 'evaluate_run', 'main_figure', 'is_best', 'result',
+           'plot_metrics']
 
 # %% ../nbs/07_training.ipynb #5eecc09a
 import contextlib, dataclasses, difflib, inspect, json, math, os, random, time, typing, warnings, zipfile
@@ -32,7 +33,7 @@ from .model import BIKE, from_network, load_official, load_weights, official_sta
 class TrainingError(ValueError):
     "An experiment cannot be run as asked; the message says which key, file or step, and what to do."
 
-# %% ../nbs/07_training.ipynb #53b69f32
+# %% ../nbs/07_training.ipynb #8791a0c7
 @dataclass
 class DataConfig:
     "Section `data`: which clips, how they are cut into frames."
@@ -43,12 +44,14 @@ class DataConfig:
     select_topk_attributes:int = 5; attributes_train_path:str|None = None; attributes_val_path:str|None = None
     # ours
     prompt:str = "This is a video about {}"  # around each class name
-    flip:bool = True                         # mirror half of the training clips; not where left and right are classes
+    flip:bool = True                         # mirror half of the training clips
+    mirrors:list|None = None                 # pairs of class names that a mirror turns into each other: the label turns too
+    reversals:list|None = None               # pairs that playing backwards turns into each other: half of their clips are played so
     grayscale:float = 0.2                    # share of training clips without colour
     crop_scale:list = field(default_factory=lambda: [0.08, 1.0]) # share of the picture that a training crop covers
     kind:str|None = None                     # format of the lists; None: by the dataset's name
 
-# %% ../nbs/07_training.ipynb #667907b3
+# %% ../nbs/07_training.ipynb #9345a637
 @dataclass
 class NetworkConfig:
     "Section `network`: the model, and what of it is trained."
@@ -60,6 +63,8 @@ class NetworkConfig:
     mask:str = "all"                         # tokens that vote: all (official), sentence, words
     freeze_bn:bool = True                    # BatchNorm keeps its statistics (of ResNet towers)
     grad_checkpointing:bool = False          # recompute activations instead of keeping them: less memory, a third slower
+    position_init:str = "normal"             # frame positions start as noise of std 0.02 (official), or as sines: neighbours alike
+    position_std:float = 0.02                # how large they start; sines want the size of the frame embeddings' entries
 
 # %% ../nbs/07_training.ipynb #18aeb174
 @dataclass
@@ -147,8 +152,8 @@ def _sections(cls, raw):
         else: found[key] = value if key == "world" else _as(value, kind, key)
     return cls(**found)
 
-# %% ../nbs/07_training.ipynb #40f01a90
-CHOICES = {"data.modality": ("RGB", "video"), "network.sim_header": ("Transf", "None"), "network.interaction": ("VCS", "DP"), "network.mask": ("all", "sentence", "words"),
+# %% ../nbs/07_training.ipynb #229137d6
+CHOICES = {"data.modality": ("RGB", "video"), "network.sim_header": ("Transf", "None"), "network.interaction": ("VCS", "DP"), "network.mask": ("all", "sentence", "words"), "network.position_init": ("normal", "sine"),
            "network.branch": (None, "video", "attributes", "both"), "solver.type": ("cosine", "multistep"), "solver.optim": ("adamw", "adam", "sgd"),
            "solver.loss_type": tuple(LOSSES), "solver.precision": ("auto", "amp", "bf16", "fp32", "fp64"), "solver.lr_rhythm": ("every", "official"),
            "solver.gather": ("exact", "official")}
@@ -556,11 +561,23 @@ class Run:
         self.scaler, self.weights = torch.amp.GradScaler(ranks.device.type, enabled=scaled), weights
         self.where = dict(epoch=0, step=0, done=0, best=-1.0)
 
-# %% ../nbs/07_training.ipynb #cefdbcab
+# %% ../nbs/07_training.ipynb #b62d2f49
+@torch.no_grad()
+def set_positions(table, # frame positions (N,D), changed in place
+                  how:str, # "normal" noise or "sine"
+                  std:float): # root mean square of the entries
+    "Start values of the temporal transformer's positions."
+    if how == "normal": table.mul_(std / 0.02); return
+    half = table.shape[1] // 2
+    phase = torch.arange(len(table))[:, None] * (2 * math.pi / (4 * 2 ** (torch.arange(half) * 6 / half)))    # wavelengths from 4 to 256 frames
+    table[:, :half], table[:, half:2 * half] = phase.sin().to(table) * std * 2**.5, phase.cos().to(table) * std * 2**.5
+
+# %% ../nbs/07_training.ipynb #a3c84d24
 def prepare_model(config, ranks):
     "The model to train: built, filled, frozen and laid out as the configuration says, on its device."
     n, s = config.network, config.solver
     model = from_network(n, seed=config.seed)
+    if model.video is not None and model.video.header == "Transf": set_positions(model.video.frame_position_embeddings.weight, n.position_init, n.position_std)
     if config.pretrain: load_weights(model, config.pretrain)
     if n.branch == "attributes": model.freeze(video=True)
     model = model.to(ranks.device, pick_precision(s.precision, ranks.device)[0])
@@ -709,3 +726,20 @@ def is_best(run, found)->bool:
 def result(run, found): return Result(run.folder, dict(found.figures), run.where["best"], run.where["done"])
 
 Run.evaluate, Run.is_best, Run.result = evaluate_run, is_best, result
+
+# %% ../nbs/07_training.ipynb #c49bb5f7
+def plot_metrics(path, # a run's folder, or its metrics.jsonl
+                 width:float=8.):
+    "Loss and learning rates over the steps, and the evaluations, as a matplotlib figure."
+    from matplotlib.figure import Figure
+    path = Path(path); rows = read_metrics(path/"metrics.jsonl" if path.is_dir() else path)
+    steps, tests = [r for r in rows if "loss" in r], [r for r in rows if any(k.startswith("val ") for k in r)]
+    if not steps: raise TrainingError(f"{path} holds no steps yet.")
+    fig = Figure((width, 2.2), layout="constrained"); axes = fig.subplots(1, 3)
+    axes[0].plot([r["done"] for r in steps], [r["loss"] for r in steps])
+    for i, name in enumerate(("CLIP", "heads", "text")[:len(steps[0]["lr"])]): axes[1].plot([r["done"] for r in steps], [r["lr"][i] for r in steps], label=name)
+    names = [k for k in (tests[-1] if tests else {}) if k in ("val top-1", "val mAP")][:1 if any("val top-1" in r for r in tests) else 2]
+    for name in names: axes[2].plot([r["done"] for r in tests], [r[name] for r in tests], marker="o", label=name)
+    axes[1].legend(frameon=False); axes[2].set_ylim(0, 1.02)
+    for ax, title in zip(axes, ("loss", "learning rate", names[0] if names else "no evaluation yet")): ax.set_title(title, size=9); ax.set_xlabel("step"); ax.spines[["top", "right"]].set_visible(False)
+    return fig
