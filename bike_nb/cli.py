@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import List, Optional
 import typer
 
-# %% ../nbs/12_cli.ipynb #6b5afebb
+# %% ../nbs/12_cli.ipynb #071d889a
 app = typer.Typer(name="bike_nb", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="BIKE: which words describe a video, and which frames show each word.")
 
@@ -21,22 +21,34 @@ def _is_ours(error):
 
 def _note(message, *_args, **_kwargs): typer.echo(f"note: {message}", err=True)
 
+def _sentence(error):
+    "What an error says, without the traceback that PyTorch puts around it if it comes from a process that reads videos."
+    text = str(error).strip()
+    return text.splitlines()[-1].split(": ", 1)[-1] if "Original Traceback" in text else text
+
+def _of_the_machine(error):
+    "A sentence about what PyTorch says when the machine is too small; None for other errors."
+    if type(error).__name__ == "OutOfMemoryError": return "the memory of the GPU is full: lower the batch size (--set data.batch_size=…, --batch), or close other programs."
+    if "DataLoader worker" in str(error): return "a process that reads videos has died, probably for want of memory: use fewer of them (--set data.workers=…, --workers)."
+
+# %% ../nbs/12_cli.ipynb #9dc9403b
+def _stop(sentence):
+    typer.echo(f"bike_nb: {sentence}", err=True)
+    raise typer.Exit(1)
+
 def run(function, *args, **kwargs):
     "Call a function of the package; an error that is meant for the user becomes one line and exit status 1."
     warnings.showwarning = _note
     try: return function(*args, **kwargs)
     except ValueError as error:
         if not _is_ours(error): raise
-        typer.echo(f"bike_nb: {error}", err=True)
-        raise typer.Exit(1)
+        _stop(_sentence(error))
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError": raise
-        typer.echo("bike_nb: the memory of the GPU is full: lower the batch size (--set data.batch_size=…, --batch), or close other programs.", err=True)
-        raise typer.Exit(1)
+        if not (said := _of_the_machine(error)): raise
+        _stop(said)
     except BrokenPipeError: raise  # the reader of our output has left, as in `| head`; typer ends quietly
     except OSError as error:
-        typer.echo(f"bike_nb: {error.filename}: {error.strerror}" if error.filename else f"bike_nb: {error}", err=True)
-        raise typer.Exit(1)
+        _stop(f"{error.filename}: {error.strerror}" if error.filename else error)
 
 # %% ../nbs/12_cli.ipynb #52a6cc59
 def _concepts(text, file):

@@ -95,15 +95,19 @@ def check_settings(there, settings, what, cure):
     def say(s): return f"model {s.get('model')} and lexicon {s.get('lexicon')} (fingerprint {s.get('fingerprint')})" if odd == "fingerprint" else f"{odd} {s.get(odd)}"
     raise TaggingError(f"{what} was made with {say(there)}, not {say(settings)}: name another --out, or {cure}.")
 
-# %% ../nbs/16_tagging.ipynb #9208021b
+# %% ../nbs/16_tagging.ipynb #dbd7b3eb
 class Store:
     "The attributes file, and what lies beside it while it is being made."
     def __init__(self, out, name:str="classname"):
-        self.out, self.name = Path(out).expanduser(), name
+        from bike_nb.attributes import _topk_key
+        self.out, self.key = Path(out).expanduser(), _topk_key(name)
+        self.name = name = self.key.removesuffix("_topk")
         self.parts, self.about = self.out.with_name(f"{self.out.stem}.{name}.parts"), self.out.with_name(f"{self.out.stem}.settings.json")
     def claim(self, settings):
         "Make the folder for the parts, unless the files belong to a run with other settings."
-        if self.out.exists(): check_settings(read_settings(self.about).get(self.name), settings, self.out, f"remove it and {self.about}")
+        if self.out.exists():
+            _names_in(self.out, self.key)                      # said now, and not at the end: the file cannot be read
+            check_settings(read_settings(self.about).get(self.name), settings, self.out, f"remove it and {self.about}")
         check_settings(read_settings(self.parts/"settings.json"), settings, f"The unfinished {self.parts}", "remove that folder")
         self.parts.mkdir(parents=True, exist_ok=True)
         write_settings(self.parts/"settings.json", settings)
@@ -111,7 +115,7 @@ class Store:
     def done(self)->dict: # {path: names}
         "What is finished."
         made = self.out.exists() and self.name in read_settings(self.about)
-        found = _names_in(self.out, f"{self.name.removesuffix('_topk')}_topk") if made else {}
+        found = _names_in(self.out, self.key) if made else {}
         return found | {row["path"]: row["names"] for row in self.lines() if "names" in row}
 
 def _names_in(path, key):

@@ -316,6 +316,9 @@ def test_mistakes_in_experiments_are_one_sentence(frames):
         said = bike(*args.split(), *quiet, code=1)
         assert says in said and len([l for l in said.strip().splitlines() if not l.startswith("note:")]) == 1, (args, said)
     assert "no folder" in bike("test", "own.yaml", "untrained", "--scores", "no/s.npz", code=2)
+    Path("empty").mkdir()
+    said = bike("train", "own.yaml", "--quiet", "--set", "workers=1", "--set", "train_root=empty", "--set", "output_path=other", code=1)
+    assert "videos in a row cannot be read" in said and len(said.strip().splitlines()) == 1, said        # raised in a worker process
 
 
 def torchrun(*args, script=("-m", "bike_nb"), seconds=100):

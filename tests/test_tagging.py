@@ -162,7 +162,7 @@ def test_frame_folders_and_charades_tables(tagger):
     Path("table.csv").write_text("video_id,label,start_time,end_time,total_time\nv2,c000,0,1,6\nv0,c001,0,2,6\nv2,c002,1,3,6\n")
     options = ["--root", "frames", "--image-tmpl", "{}-{:06d}.png", "--index-bias", 0, "--quiet"]
     bike("attributes", "list.txt", "--out", "a.json", *options)
-    bike("attributes", "table.csv", "--out", "c.json", *options)
+    bike("attributes", "table.csv", "--out", "c.json", "--workers", 2, "--batch", 1, *options)
     a, c = read_attributes("a.json"), read_attributes("c.json")
     assert list(a) == ["v0", "./v1", "v2"] and list(c) == ["v2", "v0"] and all(a[v] == c[v] for v in c)
 
@@ -198,7 +198,7 @@ def test_two_runs_at_once_are_refused(tagger):
 @pytest.mark.parametrize("args, code, says", [
     (["list.txt", "a.mp4"], 2, "give one list"), (["gone.txt"], 1, "gone.txt"), (["list.txt", "--root", "nowhere"], 1, "nowhere"), ([], 2, "--config"),
     (["a.mp4", "--batch", "2"], 2, "--batch"), (["list.txt", "--split", "val"], 2, "--split"), (["list.txt", "--modality", "film"], 1, "film"),
-    (["list.txt", "--top", "0"], 1, "k=0"), (["list.txt", "--frames", "0"], 1, "frames=0"), (["list.txt", "--pool", "median"], 1, "median"), (["list.txt", "--model", "tinny"], 1, "tinny"), (["bad.txt"], 1, "line 2")])
+    (["list.txt", "--top", "0"], 1, "k=0"), (["list.txt", "--frames", "0"], 1, "frames=0"), (["list.txt", "--name", "_topk"], 1, "_topk"), (["list.txt", "--out", "bad.txt"], 1, "bad.txt, line 1"), (["list.txt", "--pool", "median"], 1, "median"), (["list.txt", "--model", "tinny"], 1, "tinny"), (["bad.txt"], 1, "line 2")])
 def test_mistakes_are_one_sentence(args, code, says):
     dataset(2); Path("bad.txt").write_text("a.mp4 0\nb.mp4\n")
     said = bike("attributes", *args, *(["--quiet"] if code == 1 else []), code=code)
