@@ -239,7 +239,7 @@ def rate_is_due(i:int, # iteration within the epoch, from 0
     "Is the learning rate set in this iteration?"
     return rhythm == "every" or i == 0 or (i + 1) % 10 == 0
 
-# %% ../nbs/07_training.ipynb #35039e0d
+# %% ../nbs/07_training.ipynb #72b4cf34
 def parameter_groups(model, config)->list:
     "The official two groups: CLIP at `clip_ratio` of the rate, then the heads; frozen weights are left out. With `text_ratio` the text tower is a third."
     s = config.solver
@@ -251,11 +251,11 @@ def parameter_groups(model, config)->list:
     return [{"params": params, "lr": s.lr * ratio, "base_lr": s.lr * ratio} for ratio, params in groups]
 
 def make_optimizer(model, config)->torch.optim.Optimizer:
-    "AdamW, Adam or SGD as the official `utils/solver.py` sets them up."
+    "AdamW, Adam or SGD; betas and epsilon as the optimizer's state in an official checkpoint says."
     s, groups = config.solver, parameter_groups(model, config)
     if s.optim == "sgd": return torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
-    if s.optim == "adam": return torch.optim.Adam(groups, lr=s.lr, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.2)
-    return torch.optim.AdamW(groups, lr=s.lr, betas=(0.9, 0.98), eps=1e-8, weight_decay=s.weight_decay)
+    kind = torch.optim.Adam if s.optim == "adam" else torch.optim.AdamW
+    return kind(groups, lr=s.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=s.weight_decay)
 
 def set_rate(optimizer, factor:float):
     "Set each group's rate to `factor` times its base."
