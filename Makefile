@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lab check export notebooks readme bench tiny small cards samples wheel constraints clean
+.PHONY: help venv demo test lab check export notebooks readme bench tiny small cards worlds samples wheel constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,9 @@ small: $(READY) ## train a ViT that starts from what tiny knows (an hour on 2 co
 cards: $(READY) ## measure the packaged models on fresh clips, and write their novelty scores, figures and cards (half an hour)
 	@for m in $$(ls bike_nb/models); do OMP_NUM_THREADS=1 $(BIN)/python scripts/fit_novelty.py --model $$m && \
 	  OMP_NUM_THREADS=1 $(BIN)/python scripts/evaluate_world.py --model $$m --seeds 1 2 3 --difficulties 0 1 2 3 --write || exit 1; done
+
+worlds: $(READY) ## run the experiments of the miniature world, three seeds each (an hour and a half on 2 cores)
+	@for f in configs/world_*.yaml; do $(BIN)/python scripts/run_world.py $$f || exit 1; done
 
 samples: $(READY) ## render data_samples/ anew
 	rm -rf data_samples

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LABELS', 'ALIASES', 'KINDS', 'WINDOW', 'CROPS', 'CLIP_MEAN', 'CLIP_STD', 'DataError', 'read_classes', 'Record',
            'read_list', 'few_shot', 'frame_indices', 'TestTransform', 'test_transform', 'TrainTransform',
-           'train_transform', 'frame_name', 'Packed', 'VideoDataset', 'partners', 'turned', 'MissingVideos',
+           'train_transform', 'frame_name', 'Packed', 'VideoDataset', 'partners', 'mirrored', 'MissingVideos',
            'build_dataset', 'epoch_order', 'Batches', 'Loader', 'make_loader']
 
 # %% ../nbs/06_data.ipynb #b73b1af3
@@ -476,7 +476,7 @@ class Packed(Sequence):
 
 def _as_record(values): return Record(*values)
 
-# %% ../nbs/06_data.ipynb #761d5e90
+# %% ../nbs/06_data.ipynb #548b1545
 class VideoDataset(Dataset):
     "Videos of a list as tensors, for training (random, one view) or testing (views = crops × clips)."
     def __init__(self,
@@ -494,7 +494,7 @@ class VideoDataset(Dataset):
         seed:int=0, # of all that is random
         sentences=None, # an attribute sentence for each record
         decode:bool=True, # False: sentences only, no frame is read
-        mirrors=None, reversals=None, # in training: pairs of class names that a mirror, or playing backwards, turns into each other
+        mirrors=None, # in training: pairs of class names that a mirror turns into each other
     ):
         self.records, self.classes, self.root, self.transform = Packed(map(astuple, records), _as_record), list(classes), Path(root), transform
         self.mode, self.segments, self.video, self.template = mode, segments, _is_video(modality), template
@@ -502,7 +502,7 @@ class VideoDataset(Dataset):
         self.clips, self.dense, self.random_shift, self.fps, self.seed = clips if mode == "test" else 1, bool(dense), random_shift, fps or 24, seed
         self.sentences, self.decode, self.epoch, self.files_read = sentences and Packed(sentences), decode, 0, 0
         self.multi_label, self.views = bool(len(self.records)) and self.records[0].label is None, self.clips * getattr(transform, "crops", 1)
-        self.mirrors, self.reversals = (partners(pairs, self.classes, what) for pairs, what in ((mirrors, "mirrors"), (reversals, "reversals")))
+        self.mirrors = partners(mirrors, self.classes, "mirrors")
         _check_dataset(self)
     def __len__(self): return len(self.records)
     def __repr__(self): return f"VideoDataset({self.mode}: {len(self):,} records of {len(self.classes)} classes, {self.views} × {self.segments} frames)"
@@ -554,7 +554,7 @@ def _truth(data, record):
     labels[list(record.labels)] = 1
     return dict(labels=labels)
 
-# %% ../nbs/06_data.ipynb #91f5ab3d
+# %% ../nbs/06_data.ipynb #14a0076c
 def partners(pairs, classes:list, what:str="pairs")->dict: # label → label
     "Which class each becomes, from pairs of names; `DataError` for a name that is no class, or comes twice."
     found, names = {}, {n: i for i, n in enumerate(classes)}
@@ -565,13 +565,11 @@ def partners(pairs, classes:list, what:str="pairs")->dict: # label → label
             found[names[a]] = names.get(b)
     return found
 
-def turned(data, frames, label, rng): # (1,T,3,h,w), int
-    "The clip of a training sample and its label, mirrored or played backwards by lot."
-    if data.mirrors and rng.random() < .5: frames, label = frames.flip(-1), data.mirrors.get(label, label)
-    if label in data.reversals and rng.random() < .5: frames, label = frames.flip(1), data.reversals[label]
-    return frames, label
+def mirrored(data, frames, label, rng): # (1,T,3,h,w), int
+    "The clip of a training sample and its label, as it is or in the mirror, by lot."
+    return (frames.flip(-1), data.mirrors.get(label, label)) if data.mirrors and rng.random() < .5 else (frames, label)
 
-# %% ../nbs/06_data.ipynb #57eb724c
+# %% ../nbs/06_data.ipynb #2c5d30ed
 _IN_A_ROW = 50   # unreadable videos, until training gives up
 
 def _readable(data, i, rng):
@@ -594,7 +592,7 @@ def _sample(data, epoch, i):
     if data.sentences: out["sentence"] = data.sentences[i]
     record = data.records[i]
     if data.decode and data.mode == "train" and record.label is not None:
-        out["frames"], label = turned(data, out["frames"], record.label, rng)
+        out["frames"], label = mirrored(data, out["frames"], record.label, rng)
         record = replace(record, label=label)
     return out | _truth(data, record) | dict(index=torch.tensor(i), path=record.path, missing="\n".join(missing), note="\n".join(notes))
 
@@ -670,7 +668,7 @@ def _transform(config, split, preprocess_cfg, crops):
     if split != "train": return test_transform(size, crops, preprocess_cfg)
     return train_transform(size, preprocess_cfg, _get(config, "flip", True) and not _get(config, "mirrors"), _get(config, "grayscale", .2), _get(config, "crop_scale", (.08, 1.)))
 
-# %% ../nbs/06_data.ipynb #5d21f530
+# %% ../nbs/06_data.ipynb #44b84ab5
 def build_dataset(config, # an object with .seed and .data, the keys of the official YAML files
                   split:str, # "train"; "val", as during training; or "test", with views and without leaving out short videos
                   preprocess_cfg:dict|None=None, # of the model: mean and std; None: CLIP's
@@ -688,7 +686,7 @@ def build_dataset(config, # an object with .seed and .data, the keys of the offi
         index_bias=_get(config, "index_bias"), clips=clips, dense=_get(config, "dense", False) if dense is None else dense,
         random_shift=_get(config, "random_shift", True), fps=_get(config, "fps", 24), seed=getattr(config, "seed", None) or 0,
         sentences=_sentences(config, part, records) if branch != "video" else None, decode=branch != "attributes",
-        mirrors=_get(config, "mirrors") if split == "train" else None, reversals=_get(config, "reversals") if split == "train" else None)
+        mirrors=_get(config, "mirrors") if split == "train" else None)
 
 # %% ../nbs/06_data.ipynb #c47ed142
 def epoch_order(n, seed, epoch, shuffle=True):

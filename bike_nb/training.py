@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['WORDS', 'CHOICES', 'AT_LEAST', 'LAST', 'BEFORE', 'BEST', 'FREE', 'TrainingError', 'DataConfig', 'NetworkConfig',
            'SolverConfig', 'LoggingConfig', 'TrainConfig', 'read_yaml', 'override', 'make_schedule', 'rate_is_due',
-           'parameter_groups', 'make_optimizer', 'set_rate', 'Learner', 'video_loss', 'attributes_loss', 'step_losses',
-           'pick_precision', 'check_finite', 'check_weights', 'write_atomically', 'save_checkpoint', 'read_state',
-           'find_checkpoint', 'pack_state', 'fill_model', 'unpack_state', 'load_trained', 'Ranks', 'processes',
-           'wait_for_all', 'one_voice', 'Log', 'read_metrics', 'Meter', 'run_folder', 'check_same', 'prepare_world',
-           'Run', 'set_positions', 'prepare_model', 'train_epoch', 'backward', 'optimizer_step', 'fit', 'seed_all',
-           'progress_bar', 'Result', 'resume', 'save', 'kept', 'evaluate_run', 'main_figure', 'is_best', 'result',
-           'plot_metrics']
+           'parameter_groups', 'make_optimizer', 'set_rate', 'Learner', 'batch_texts', 'add_reversed', 'video_loss',
+           'attributes_loss', 'step_losses', 'pick_precision', 'check_finite', 'check_weights', 'write_atomically',
+           'save_checkpoint', 'read_state', 'find_checkpoint', 'pack_state', 'fill_model', 'unpack_state',
+           'load_trained', 'Ranks', 'processes', 'wait_for_all', 'one_voice', 'Log', 'read_metrics', 'Meter',
+           'run_folder', 'check_same', 'prepare_world', 'Run', 'set_positions', 'prepare_model', 'train_epoch',
+           'backward', 'optimizer_step', 'train_epochs', 'fit', 'seed_all', 'progress_bar', 'Result', 'resume', 'save',
+           'kept', 'evaluate_run', 'main_figure', 'is_best', 'result', 'plot_metrics']
 
-# %% ../nbs/07_training.ipynb #5eecc09a
-import contextlib, dataclasses, difflib, inspect, json, math, os, random, time, typing, warnings, zipfile
+# %% ../nbs/07_training.ipynb #70f04221
+import contextlib, dataclasses, difflib, gc, inspect, json, math, os, random, time, typing, warnings, zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from .data import build_dataset, make_loader
+from .data import build_dataset, make_loader, partners
 from .encoder import TextEmbeddings
 from .evaluation import evaluate
 from .losses import LOSSES, all_gather, contrastive_targets, symmetric
@@ -33,7 +33,7 @@ from .model import BIKE, from_network, load_official, load_weights, official_sta
 class TrainingError(ValueError):
     "An experiment cannot be run as asked; the message says which key, file or step, and what to do."
 
-# %% ../nbs/07_training.ipynb #8791a0c7
+# %% ../nbs/07_training.ipynb #d8b9a4d3
 @dataclass
 class DataConfig:
     "Section `data`: which clips, how they are cut into frames."
@@ -46,7 +46,7 @@ class DataConfig:
     prompt:str = "This is a video about {}"  # around each class name
     flip:bool = True                         # mirror half of the training clips
     mirrors:list|None = None                 # pairs of class names that a mirror turns into each other: the label turns too
-    reversals:list|None = None               # pairs that playing backwards turns into each other: half of their clips are played so
+    reversals:list|None = None               # pairs that playing backwards turns into each other: their clips join each batch backwards, too
     grayscale:float = 0.2                    # share of training clips without colour
     crop_scale:list = field(default_factory=lambda: [0.08, 1.0]) # share of the picture that a training crop covers
     kind:str|None = None                     # format of the lists; None: by the dataset's name
@@ -261,13 +261,14 @@ def set_rate(optimizer, factor:float):
     "Set each group's rate to `factor` times its base."
     for group in optimizer.param_groups: group["lr"] = group["base_lr"] * factor
 
-# %% ../nbs/07_training.ipynb #7748df0e
+# %% ../nbs/07_training.ipynb #301b7c00
 class Learner(nn.Module):
     "A model with its loss: a batch goes in, the loss of each branch comes out. What several processes wrap and step through together."
     def __init__(self, model, names, config):
         super().__init__()
         self.model, self.names, d, n, s = model, list(names), config.data, config.network, config.solver
         self.criterion, self.gather, self.prompt, self.mask, self.frozen = LOSSES[s.loss_type](), s.gather, d.prompt, n.mask, n.fix_text or n.branch == "attributes"
+        self.backwards = partners(d.reversals, self.names, "reversals")
         self.ids, self.text, self.sentences = model.tokenizer([d.prompt.replace("{}", c) for c in self.names]), None, {}
 
     def classes(self, which):
@@ -282,33 +283,45 @@ class Learner(nn.Module):
         self.text = self.model.encode_text(self.names, self.prompt)
         return self.text
 
-# %% ../nbs/07_training.ipynb #7c6d924c
+# %% ../nbs/07_training.ipynb #04348373
 def _unique(labels):
     "The classes of a batch, and for each clip the place of its class among them."
     return labels.unique(return_inverse=True)
 
+def batch_texts(learner, labels, every):
+    "Classes (A,D), tokens (A,L,D), mask of the gathered batch, and for each clip its row; `labels` are this process's, `every` all."
+    if learner.frozen or learner.backwards:
+        which, back = _unique(every)
+        return *learner.classes(which), back
+    which, back = _unique(labels)
+    classes, tokens, mask = learner.classes(which)
+    classes, tokens = (all_gather(x.index_select(0, back), learner.gather) for x in (classes, tokens))
+    return classes, tokens, None if mask is None else all_gather(mask[back].byte()).bool(), torch.arange(len(every), device=every.device)
+
+# %% ../nbs/07_training.ipynb #7bad9923
+def add_reversed(frames, labels, backwards:dict):
+    "Frame embeddings (B,T,D) and labels (B,), and behind them once more those of the classes in `backwards`, played backwards under the other class's label."
+    if not backwards: return frames, labels
+    own = torch.tensor([int(k) in backwards for k in labels], device=labels.device)
+    other = torch.tensor([backwards[int(k)] for k in labels[own]], dtype=labels.dtype, device=labels.device)
+    return torch.cat([frames, frames[own].flip(1)]), torch.cat([labels, other])
+
+# %% ../nbs/07_training.ipynb #b219823a
+def video_loss(learner, frames, labels):
+    "The video branch's loss for frames (B,T,3,H,W) and labels (B,), over the gathered batch."
+    model = learner.model
+    frames, every = add_reversed(all_gather(model.encode_frames(frames), learner.gather), all_gather(labels), learner.backwards)
+    classes, tokens, mask, back = batch_texts(learner, labels, every)
+    logits = model.video(frames, tokens, classes, mask).index_select(1, back)
+    return symmetric(learner.criterion, model.scale * logits, contrastive_targets(every))
+
+# %% ../nbs/07_training.ipynb #881dd646
 @torch.no_grad()
 def _sentence_embeddings(learner, sentences):
     "Embeddings (B,D) of attribute sentences by the frozen text tower; each sentence is encoded once."
     new = [s for s in dict.fromkeys(sentences) if s not in learner.sentences]
-    if new: learner.sentences.update(zip(new, learner.model.encode_text(new, "{}").classes.half().cpu()))
-    return torch.stack([learner.sentences[s] for s in sentences]).float().to(learner.model.device)
-
-# %% ../nbs/07_training.ipynb #0f654247
-def video_loss(learner, frames, labels):
-    "The video branch's loss for frames (B,T,3,H,W) and labels (B,), over the gathered batch."
-    model, own = learner.model, frames
-    frames, every = all_gather(model.encode_frames(own), learner.gather), all_gather(labels)
-    if learner.frozen:
-        which, back = _unique(every)
-        classes, tokens, mask = learner.classes(which)
-        logits = model.video(frames, tokens, classes, mask).index_select(1, back)
-    else:
-        which, back = _unique(labels)
-        classes, tokens, mask = learner.classes(which)
-        classes, tokens = (all_gather(x.index_select(0, back), learner.gather) for x in (classes, tokens))
-        logits = model.video(frames, tokens, classes, None if mask is None else all_gather(mask[back].byte()).bool())
-    return symmetric(learner.criterion, model.scale * logits, contrastive_targets(every))
+    if new: learner.sentences.update(zip(new, learner.model.encode_text(new, "{}").classes.float().cpu()))
+    return torch.stack([learner.sentences[s] for s in sentences]).to(learner.model.device)
 
 # %% ../nbs/07_training.ipynb #e26c8ee7
 def attributes_loss(learner, sentences, labels):
@@ -435,7 +448,7 @@ def load_trained(path, # a checkpoint of this loop, or an official one
     fill_model(model, state)
     return model.to(pick_device(device)).eval()
 
-# %% ../nbs/07_training.ipynb #960da0a2
+# %% ../nbs/07_training.ipynb #ec4a69b8
 @dataclass
 class Ranks:
     "Which of how many processes this is, and on which device it computes."
@@ -452,7 +465,7 @@ def processes(device=None):
     if cuda: torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo")
     yield Ranks(dist.get_rank(), dist.get_world_size(), device)
-    dist.destroy_process_group()        # not after an error: the others are no longer there to say goodbye to
+    gc.collect(); dist.barrier(); dist.destroy_process_group(); gc.collect()   # not after an error: the others are no longer there
 
 def wait_for_all():
     "Go on when every process has come here."
@@ -632,7 +645,22 @@ def optimizer_step(run):
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
 
-# %% ../nbs/07_training.ipynb #58dc37e6
+# %% ../nbs/07_training.ipynb #d0e66288
+def train_epochs(run, log, bar):
+    "All epochs that are left, each with what follows it; the last evaluation, None if nothing was left."
+    several, config, found = run.ranks.world > 1, run.config, None
+    step_module = nn.parallel.DistributedDataParallel(run.learner, device_ids=[run.ranks.device] if run.ranks.device.type == "cuda" else None) if several else run.learner
+    while run.where["epoch"] < config.solver.epochs:
+        train_epoch(run, step_module, log, bar)
+        epoch = run.where["epoch"]; run.where.update(epoch=epoch + 1, step=0)
+        if (epoch + 1) % config.logging.eval_freq == 0 or epoch + 1 == config.solver.epochs:
+            found = run.evaluate()
+            log(epoch=epoch, step=run.iterations, done=run.where["done"], **{f"val {k}": v for k, v in found.figures.items()})
+            if run.is_best(found): run.save(BEST)
+        run.save()
+    return found
+
+# %% ../nbs/07_training.ipynb #7d11abbd
 def fit(config, # a `TrainConfig`
         name:str="001", # of the run; its folder is output_path/dataset/arch/name
         device=None, # "cpu", "cuda"; None: CUDA where there is any
@@ -647,17 +675,7 @@ def fit(config, # a `TrainConfig`
         run.resume()
         if config.solver.evaluate: return run.result(run.evaluate())
         log = Log(run.folder, run.where["done"], config.logging.tensorboard, on=ranks.rank == 0)
-        step_module = run.learner if ranks.world == 1 else nn.parallel.DistributedDataParallel(run.learner, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)
-        found = None
-        with progress_bar(run) as bar:
-            while run.where["epoch"] < config.solver.epochs:
-                train_epoch(run, step_module, log, bar)
-                epoch = run.where["epoch"]; run.where.update(epoch=epoch + 1, step=0)
-                if (epoch + 1) % config.logging.eval_freq == 0 or epoch + 1 == config.solver.epochs:
-                    found = run.evaluate()
-                    log(epoch=epoch, step=run.iterations, done=run.where["done"], **{f"val {k}": v for k, v in found.figures.items()})
-                    if run.is_best(found): run.save(BEST)
-                run.save()
+        with progress_bar(run) as bar: found = train_epochs(run, log, bar)
         return run.result(found or run.evaluate())
 
 # %% ../nbs/07_training.ipynb #76bdd667

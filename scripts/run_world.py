@@ -8,15 +8,16 @@ Figures apart: actions that a single frame shows, and order-only actions (six cl
 directions, is the right one ahead? A coin flip for whatever looks at frames one by one. `without order`: the same model, its
 temporal transformer taken out. Every test is one row of configs/world_results.csv; rows of the same experiment and seed are replaced.
 """
-import argparse, copy, csv, json, os, platform, sys, time
+import argparse, copy, csv, os, sys, time
 from pathlib import Path
 
 import torch
 
 from bike_nb import world
-from bike_nb.evaluation import Estimate, over_seeds, share, test_model
+from bike_nb.evaluation import Estimate, over_seeds, share, test_model, wilson
 from bike_nb.model import VideoBranch
-from bike_nb.training import Ranks, TrainConfig, fit, load_trained, prepare_model, prepare_world, run_folder
+from bike_nb.tagging import Tagger, tag_dataset
+from bike_nb.training import LAST, Ranks, TrainConfig, fit, load_trained, prepare_model, prepare_world
 
 RESULTS = Path(__file__).parents[1]/"configs"/"world_results.csv"
 FIELDS = "experiment", "seed", "model", "figure", "value", "low", "high", "n", "chance", "minutes", "command"
@@ -44,14 +45,33 @@ def order_figures(found):
 
 def average_share(x):
     "Share with an interval, of values 0, 1/2 and 1."
-    from bike_nb.evaluation import wilson
     n, k = len(x), float(x.sum())
-    return Estimate(k / n, *wilson(k, n), n, .5)
+    return Estimate(k / n, *wilson(k, n), n, .5) if n else share(x, .5)
+
+
+def test_part(config):
+    "The experiment with the test's videos, classes and attributes in place of the validation's."
+    test, d = TrainConfig.from_dict(config.to_dict()), config.data
+    swap = lambda path: path and str(Path(path).with_name(Path(path).name.replace("val", "test")))
+    test.data.val_list, test.data.attributes_val_path = swap(d.val_list), swap(d.attributes_val_path)
+    if Path(d.val_root).name == "val": test.data.val_root = swap(d.val_root)
+    others = Path(d.label_list).with_name("classes_test.csv")
+    if others.exists(): test.data.label_list, test.data.num_classes = str(others), None
+    return test
+
+
+def make_attributes(config, test):
+    "Attributes files of the three lists by the untrained model, unless they are there."
+    d, t = config.data, test.data
+    for path, list_, root in ((d.attributes_train_path, d.train_list, d.train_root), (d.attributes_val_path, d.val_list, d.val_root), (t.attributes_val_path, t.val_list, t.val_root)):
+        if path and not Path(path).exists():
+            tag_dataset(list_, root, path, Tagger(config.network.arch, lexicon="world", k=d.select_topk_attributes, pool="max", frames=d.num_segments),
+                        modality=d.modality, template=d.image_tmpl)
 
 
 def figures(config, model):
-    "All figures of a model on the test list: {name: Estimate}."
-    found = test_model(config, model, split="test")
+    "All figures of a model on the videos of a configuration: {name: Estimate}."
+    found = test_model(config, model, attributes=True if config.data.attributes_val_path else None)
     return dict(found.estimates) | order_figures(found)
 
 
@@ -62,23 +82,28 @@ def without_order(model):
     return plain
 
 
-def one_seed(file, overrides, seed, args):
+def untrained(config):
+    "What training starts from, without a temporal transformer."
+    start = TrainConfig.from_dict(config.to_dict())
+    start.network.sim_header, start.network.branch = "None", "video"
+    return prepare_model(start, Ranks()).eval()
+
+
+def one_seed(file, overrides, seed, device):
     "Train and test with one seed; rows of results."
     config = TrainConfig.from_yaml(file, [*overrides, f"seed={seed}"])
     began = time.time()
-    found = fit(config, f"seed{seed}", args.device, progress=sys.stderr.isatty())
-    minutes = (time.time() - began) / 60
-    if config.world: config.data.val_list = str(Path(config.data.val_list).with_name(args.test_list)) if config.data.val_list.endswith("val.txt") else config.data.val_list.replace("val", "test")
-    if config.data.val_root.endswith("/val"): config.data.val_root = config.data.val_root[:-3] + "test"
-    trained = load_trained(found.folder/"last_model.pt", device=args.device)
-    untrained = TrainConfig.from_dict(config.to_dict()); untrained.network.sim_header, untrained.network.branch, untrained.pretrain = "None", "video", None
-    models = {"zero-shot": prepare_model(untrained, Ranks()).eval(), "trained": trained}
-    if trained.video is not None and trained.video.header == "Transf": models["trained, without order"] = without_order(trained)
-    command = f"python scripts/run_world.py {file}" + "".join(f" --set {o}" for o in overrides)
-    rows = []
+    prepare_world(config)
+    test = test_part(config)
+    make_attributes(config, test)
+    found = fit(config, f"seed{seed}", device, progress=sys.stderr.isatty())
+    minutes, trained = (time.time() - began) / 60, load_trained(found.folder/LAST, device=device)
+    models = {"zero-shot": untrained(config), "trained": trained}
+    if trained.video.header == "Transf": models["trained, without order"] = without_order(trained)
+    command, rows = f"python scripts/run_world.py {file}" + "".join(f" --set {o}" for o in overrides), []
     for name, model in models.items():
-        for figure, e in figures(config, model).items():
-            rows.append(dict(experiment=Path(file).stem, seed=seed, model=name, figure=figure, value=round(e.value, 4), low=round(e.low, 4), high=round(e.high, 4), n=e.n,
+        for figure, e in figures(test, model).items():
+            rows.append(dict(experiment=Path(file).stem, seed=seed, model=name, figure=figure, **{k: round(getattr(e, k), 4) for k in ("value", "low", "high")}, n=e.n,
                              chance="" if e.chance is None else round(e.chance, 4), minutes=round(minutes, 1) if name == "trained" else "", command=command))
     return rows
 
@@ -124,14 +149,13 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the experiment")
     parser.add_argument("--device", default=None)
-    parser.add_argument("--test-list", default="test.txt")
     parser.add_argument("--table", action="store_true", help="print the results that are there, and do nothing")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     if not args.table and not args.configs: parser.error("name an experiment file, or give --table")
     for file in args.configs if not args.table else []:
         for seed in args.seeds:
-            rows = one_seed(file, args.set, seed, args)
+            rows = one_seed(file, args.set, seed, args.device)
             write_rows(rows, args.results)
             print(f"{file}, seed {seed}: " + "; ".join(f"{r['model']} {r['figure']} {r['value']:.3f}" for r in rows if r["figure"] in ("top-1", "mAP", "single-frame actions, top-1", "within the pair")), flush=True)
     rows = read_rows(args.results)

@@ -195,6 +195,20 @@ def test_accumulated_gradients_are_the_mean_of_their_batches(raw):
     assert largest_gap(after, ours) < 1e-6
 
 
+def test_reversed_twins_are_clips_of_the_other_class(raw):
+    "The loss with `reversals` is that of a batch in which the clips stand backwards, too."
+    config = changed(raw, data__reversals=[["opening a door", "closing a door"]], network__fix_text=False)
+    run = Run(config, "unused", Ranks(), progress=False)
+    plain = Learner(run.model, run.train.classes, changed(raw, network__fix_text=False))
+    a, b = (run.train.classes.index(n) for n in ("opening a door", "closing a door"))
+    frames = torch.stack([run.train[i]["frames"] for i in range(4)])
+    labels = torch.tensor([a, b, a + 1 if a + 1 != b else 0, a])
+    own = torch.tensor([True, True, False, True])
+    twins = {"frames": torch.cat([frames, frames[own].flip(2)]), "label": torch.cat([labels, torch.tensor([b, a, b])])}
+    with torch.no_grad(): ours, theirs = run.learner({"frames": frames, "label": labels})["video"], plain(twins)["video"]
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-6) and abs(ours.item() - plain({"frames": frames, "label": labels})["video"].item()) > 1e-3
+
+
 def test_checkpointed_gradients_are_the_same(raw):
     config = changed(raw, solver__epochs=1)
     plain = weights(fit(config, "plain", "cpu", progress=False).folder/LAST)
@@ -217,6 +231,11 @@ def test_batch_statistics_stay_where_they_are(raw):
 def test_half_precision_on_a_cpu_follows_full(raw):
     losses = {p: [r["loss"] for r in fit(changed(raw, solver__precision=p, solver__epochs=1), p, "cpu", progress=False).history() if "loss" in r] for p in ("fp32", "bf16")}
     assert losses["bf16"] != losses["fp32"] and losses["bf16"] == pytest.approx(losses["fp32"], abs=0.05)
+
+
+def test_both_branches_in_half_precision(raw, home):
+    found = fit(with_attributes(raw, home, network__branch="both", solver__precision="bf16", solver__epochs=1), "a", "cpu", progress=False)
+    assert found.done == 5 and all(math.isfinite(r["loss"]) for r in found.history() if "loss" in r)
 
 
 @pytest.mark.slow
@@ -341,7 +360,8 @@ def test_pretrain_starts_anew_from_weights(raw):
 # ---------------------------------------------------------------- several processes
 
 @pytest.mark.parametrize("how", [dict(solver__optim="sgd", solver__lr=0.02, network__fix_text=True), dict(solver__precision="fp64", network__fix_text=False, solver__loss_type="DS"),
-                                 dict(solver__precision="fp64", solver__grad_accumulation_steps=2, network__branch="both")])
+                                 dict(solver__precision="fp64", solver__grad_accumulation_steps=2, network__branch="both"),
+                                 dict(solver__precision="fp64", network__fix_text=False, data__reversals=[["opening a door", "closing a door"], ["sun rising", "sun setting"]])])
 def test_two_processes_are_one_with_the_same_batch(raw, home, tmp_path, how):
     "To 1e-6: SGD in single precision; AdamW, which turns rounding errors of vanishing gradients into steps of the full rate, in double."
     one, two = with_attributes(raw, home, **how), with_attributes(raw, home, **how, data__batch_size=4)
