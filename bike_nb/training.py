@@ -698,7 +698,7 @@ class Result:
     def history(self)->list: return read_metrics(self.folder/"metrics.jsonl")
     def __str__(self): return f"{self.folder}: " + ", ".join(f"{k} {v:.3f}" for k, v in self.figures.items() if isinstance(v, float)) + f" (best {self.best:.3f})"
 
-# %% ../nbs/07_training.ipynb #373288f9
+# %% ../nbs/07_training.ipynb #f8de68e2
 def resume(run):
     "Go on from the newest whole checkpoint of the run's folder, or from the one named by `resume`."
     state, said = find_checkpoint(run.folder)
@@ -706,7 +706,9 @@ def resume(run):
     if state: check_same(state["training"]["config"], run.config.to_dict(), run.folder)
     elif run.config.resume: state = read_state(run.config.resume)
     if state: run.where = unpack_state(state, run.learner, run.optimizer, run.scaler)
-    if run.ranks.rank == 0: run.folder.mkdir(parents=True, exist_ok=True)
+    if run.ranks.rank == 0:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        for half in run.folder.glob(".*.part"): half.unlink()      # of a process that was killed while it wrote
     wait_for_all()
 
 def save(run, name=LAST):
