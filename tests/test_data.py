@@ -1,6 +1,6 @@
 """Lists, classes, frames, pixels, batches. What the official files and numbers say is compared where they are at hand.
 
-Numbers: `frame_sampling.npz` and `eval_transforms.npz` in the folder of --reference, else in ../shared/reference.
+Numbers: `frame_sampling.npz` and `eval_transforms.npz` in the folder of --reference.
 Files: ../shared/official, which holds every 37th line of the official lists. Without them these tests are skipped."""
 import csv
 import os
@@ -31,9 +31,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def numbers_of(reference, name):
-    for path in (reference / name, SHARED / "reference" / name):
-        if path.exists(): return np.load(path)
-    pytest.skip(f"{name} is neither in {reference} nor in ../shared/reference")
+    return np.load(reference / name)
 
 
 @pytest.fixture(scope="session")
