@@ -3,6 +3,7 @@
     python scripts/run_notebooks.py                        # all of nbs/, or: make notebooks
     python scripts/run_notebooks.py nbs/03_spotting.ipynb
 
+A live widget is not kept, only what stands beside it for those who have no kernel: its name is another one on each run.
 Cells marked `#| eval: false`, `#| browser` or, without a GPU, `#| cuda` are left as they are, with the outputs they have.
 A notebook with an error is reported and not written.
 """
@@ -15,7 +16,7 @@ from nbclient.exceptions import CellExecutionError
 
 from make_readme import ROOT, directives
 
-SKIP = "skip-execution"
+SKIP, LIVE = "skip-execution", "application/vnd.jupyter.widget-view+json"
 
 
 def notebooks(root=ROOT):
@@ -34,8 +35,10 @@ def run(path, timeout=900):
     nb = nbformat.read(path, as_version=4)
     gpu = shutil.which("nvidia-smi") is not None
     for cell in nb.cells: cell.metadata["tags"] = [SKIP] if cell.cell_type == "code" and left_alone(cell, gpu) else []
-    NotebookClient(nb, timeout=timeout, kernel_name="python3", skip_cells_with_tag=SKIP,
+    NotebookClient(nb, timeout=timeout, kernel_name="python3", skip_cells_with_tag=SKIP, store_widget_state=False,
                    resources={"metadata": {"path": str(path.parent)}}).execute()
+    for cell in nb.cells:
+        if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if LIVE not in o.get("data", {})]
     nbformat.write(nb, path)
     clean = Path(sys.executable).with_name("nbdev_clean")
     subprocess.run([str(clean), "--fname", str(path)], check=True, cwd=ROOT)
