@@ -194,12 +194,12 @@ export function logScale(lo, hi, steps) {
 
 // Round numbers within a…b, at most so many: multiples of 1, 2, 2.5 or 5 times a power of ten; whole ones where asked for.
 export function niceTicks(a, b, most, whole = false) {
-  if (!(b > a) || !Number.isFinite(b - a)) return a === b ? [a] : [];
-  const least = 10 ** Math.floor(Math.log10((b - a) / Math.max(most, 1)));
-  for (const m of [1, 2, 2.5, 5, 10, 20, 25, 50, 100]) {
-    const size = whole ? Math.max(m * least, 1) : m * least, first = Math.ceil(a / size - 1e-9), count = Math.floor(b / size + 1e-9) - first + 1;
-    if (count > most && m < 100 || whole && size % 1) continue;
-    return Array.from({ length: Math.max(count, 0) }, (_, i) => Number(((first + i) * size).toPrecision(12)));
+  if (!(b > a && b - a < Infinity)) return a === b ? [a] : [];
+  const power = 10 ** Math.floor(Math.log10((b - a) / Math.max(most, 1))), least = whole ? Math.max(power, 1) : power;
+  for (const size of [1, 2, 2.5, 5, 10, 20, 25, 50].map(m => m * least)) {
+    const first = Math.ceil(a / size - 1e-9), count = Math.floor(b / size + 1e-9) - first + 1;
+    if (count > Math.max(most, 1) || whole && size % 1) continue;
+    return Array.from({ length: count }, (_, i) => Number(((first + i) * size).toPrecision(12)) + 0);
   }
 }
 
@@ -243,4 +243,4 @@ export function heat(v, dark = false) {
   return srgb(...stops[i].map((p, k) => p + f * (stops[i + 1][k] - p)));
 }
 const HEAT_LIGHT = [[1, 0, 0], [.83, -.06, .03], [.66, -.09, -.05], [.48, -.03, -.12], [.30, .01, -.12]];   // OKLab, equal steps
-const HEAT_DARK = [[.22, 0, 0], [.38, .03, -.10], [.56, .07, -.04], [.76, .03, .08], [.95, -.02, .09]];
+const HEAT_DARK = [[.178, 0, 0], [.36, .03, -.10], [.56, .07, -.04], [.76, .03, .08], [.95, -.02, .09]];
