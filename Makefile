@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lab check export notebooks readme bench tiny small cards worlds samples wheel constraints clean
+.PHONY: help venv demo test lab check export notebooks readme bench tiny small cards worlds samples pictures wheel constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -31,7 +31,7 @@ $(READY): settings.ini setup.py pyproject.toml constraints.txt
 	@touch $(READY)
 
 demo: $(READY) ## explain a clip of data_samples/ (another one: make demo CLIP=my.mp4 CONCEPTS="a dog; a car"): what it shows, and when
-	$(BIN)/python -m bike_nb explain "$(CLIP)" $(if $(CONCEPTS),--concepts "$(CONCEPTS)") --out out
+	$(BIN)/python -m bike_nb explain "$(CLIP)" $(if $(CONCEPTS),--concepts "$(CONCEPTS)") --html --out out
 
 test: $(READY) ## all tests: the notebooks, then pytest (the marked ones too: make test FLAGS="slow cuda")
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --flags "$(FLAGS)"
@@ -71,6 +71,9 @@ worlds: $(READY) ## run the experiments of the miniature world, three seeds each
 samples: $(READY) ## render data_samples/ anew
 	rm -rf data_samples
 	$(BIN)/python -m bike_nb world data_samples --clips 12 --seed 496 --size 320
+
+pictures: $(READY) ## take the picture of the viewer that README shows (needs a Chromium)
+	$(BIN)/python scripts/take_pictures.py
 
 wheel: $(READY) ## build dist/*.whl
 	$(BIN)/python -m build --wheel

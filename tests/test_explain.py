@@ -149,7 +149,7 @@ def test_exif_rotation_is_honoured(tmp_path, frames, tiny):
 
 def test_thumbnails_keep_the_shape(tiny):
     e = explain(np.zeros((2, 720, 1280, 3), np.uint8), "a kite", tiny)
-    assert e.frames.shape == (2, 144, 256, 3) and e.frames.dtype == np.uint8
+    assert e.frames.shape == (2, 180, 320, 3) and e.frames.dtype == np.uint8
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no real clips here (../shared/clips)")
 @pytest.mark.parametrize("name", ["arm_wrestling.mp4", "flipping_a_pancake.mkv", "nasa_13013.mp4", "test.avi", "rotated_90.mov", "unordered.mov", "h265_10bits.mp4", "av1_video.mkv"])

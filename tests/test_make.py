@@ -76,21 +76,21 @@ def test_interrupted_set_up_is_taken_up_again(folder):
     status, _, calls = make(folder, "demo", PIP_FAILS="1")
     assert status != 0 and not any("explain" in c for c in calls)
     status, _, calls = make(folder, "demo")
-    assert status == 0 and "pip install" in calls[0] and calls[-1].startswith("-m bike_nb explain data_samples/") and calls[-1].endswith(" --out out")
+    assert status == 0 and "pip install" in calls[0] and calls[-1].startswith("-m bike_nb explain data_samples/") and calls[-1].endswith(" --html --out out")
 
 
 def test_demo_takes_a_clip_with_spaces(folder):
     _, _, calls = make(folder, "demo", "CLIP=my own clip.mp4")
-    assert calls[-1] == "-m bike_nb explain my own clip.mp4 --out out"
+    assert calls[-1] == "-m bike_nb explain my own clip.mp4 --html --out out"
 
 
 def test_demo_asks_the_sample_clip_for_concepts(folder):
     make(folder, "venv")
     status, _, calls = make(folder, "demo")
-    clip, concepts = re.fullmatch(r"-m bike_nb explain (\S+) --concepts (.+) --out out", calls[-1]).groups()
+    clip, concepts = re.fullmatch(r"-m bike_nb explain (\S+) --concepts (.+) --html --out out", calls[-1]).groups()
     assert status == 0 and (ROOT/clip).is_file() and len(concepts.split("; ")) == 4
     *_, calls = make(folder, "demo", "CONCEPTS=a dog; a car", "CLIP=my.mp4")
-    assert calls[-1] == "-m bike_nb explain my.mp4 --concepts a dog; a car --out out"
+    assert calls[-1] == "-m bike_nb explain my.mp4 --concepts a dog; a car --html --out out"
 
 
 @pytest.mark.parametrize("flags, marks", [([], None), (["FLAGS=slow"], "slow or not (slow or cuda or browser)"),
