@@ -17,7 +17,7 @@ import pytest
 
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 LOCAL = "file:", "data:", "blob:", "about:"
-NOISE = [r"^Cannot read properties of undefined \(reading 'schema'\)$", r"^Command 'filebrowser:open-path' not registered\.$"]  # what Notebook 7 says by itself
+NOISE = [r"^Cannot read properties of undefined \(reading 'schema'\)", r"^Command 'filebrowser:open-path' not registered"]  # what Notebook 7 says by itself
 missing = set()
 
 
@@ -64,7 +64,7 @@ class Tabs:
             context.set_offline(True)
         tab = context.new_page()
         tab.on("console", lambda m: m.type == "error" and self.said.append(f"{m.text} ({m.location.get('url', '')[:200]})"))
-        tab.on("pageerror", lambda e: self.said.append(str(e)))
+        tab.on("pageerror", lambda e: self.said.append(f"{e} ({(e.stack or '')[-400:]})"))
         tab.on("crash", lambda _: self.said.append("the tab crashed"))
         return tab
 
@@ -157,7 +157,7 @@ class Notebook:
     PANEL = "const app = window.jupyterapp, panel = app.shell.currentWidget; "
     def __init__(self, lab, tab, name):
         self.lab, self.tab, self.name = lab, tab, name
-        tab.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.isReady", timeout=60_000)
+        tab.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.context?.isReady", timeout=60_000)
         tab.locator(".jp-Notebook .jp-Cell").first.wait_for()
         self.js("await panel.context.ready")
 
@@ -173,6 +173,13 @@ class Notebook:
         self.command("notebook:run-all-cells")
 
     def save(self): self.command("docmanager:save")
+
+    def ask(self, code):
+        "What the kernel prints when it runs this, as JSON."
+        done = self.js(f"""let out = ''; const f = panel.sessionContext.session.kernel.requestExecute({{ code: {json.dumps(code)}, store_history: false }});
+          f.onIOPub = m => {{ out += m.content.text ?? (m.content.traceback || []).join('\\n') }}; await f.done; return out""")
+        try: return json.loads(done)
+        except ValueError: pytest.fail(f"the kernel says: {done}")
 
     def shutdown(self):
         "End the kernel."
