@@ -33,6 +33,7 @@ const ICONS = {
   curve: "M1.500 12c3 0 3.500-8.500 6.500-8.500S10.500 10 14.500 10v1.500C9.500 11.500 9.500 5 8 5c-1.800 0-2.500 8.500-6.500 8.500z",
 };
 const KINDS = { s: "Start token", t: "Template words", w: "Own words", e: "End token", p: "Padding" };
+const ALL = { data: true, set: true, values: true, layout: true, time: true, theme: true, map: true };
 const MOST = 8;        // curves that can be told apart
 const FLIP = 4;        // frames a second where nobody knows the seconds
 const NO_VOTE = "No token votes: switch one on.";
@@ -69,6 +70,8 @@ function short(text, most = 48) { // never half of a character
   const letters = Array.from(text.slice(0, 2 * most + 2));
   return letters.length > most || text.length > 2 * most ? letters.slice(0, most - 1).join("").trimEnd() + "…" : text;
 }
+const BIDI = /[\u200e\u200f\u202a-\u202e\u2066-\u2069]/g; // marks that would turn the rest of a sentence round
+const inside = (name) => (/^[\x20-\x7e]*$/.test(name) ? name : `\u2068${name.replace(BIDI, "")}\u2069`); // a name within a sentence
 const icon = (name) => draw("svg", { class: "icon", viewBox: "0 0 16 16", "aria-hidden": "true" }, draw("path", { d: ICONS[name] }));
 function button(label, picture, act, props) { return make("button", { type: "button", class: "tool", "aria-label": label, title: short(label, 80), onclick: act, ...props }, icon(picture)); }
 function relabel(node, label, picture) {
@@ -87,8 +90,7 @@ function blob(type, base64) {
   return URL.createObjectURL(new Blob([bytes], { type }));
 }
 function ticksOf(lo, hi, most, whole) {
-  const ticks = Array.from(niceTicks(lo, hi, Math.max(2, most)));
-  return whole ? ticks.filter((t) => Number.isInteger(t)) : ticks;
+  return Array.from(niceTicks(lo, hi, Math.max(2, most), whole));
 }
 function decimals(ticks) { // as few as tell the ticks apart
   const gap = ticks.length > 1 ? ticks[1] - ticks[0] : ticks[0] || 1;
@@ -115,12 +117,12 @@ class Concept {
   constructor(raw, T, isAttribute) {
     const { name, kinds, pieces, truth, unknown, tokens, weight } = raw;
     Object.assign(this, { raw, name, T, isAttribute, kinds: kinds || "", pieces: pieces || [], truth: truth || [], unknown: unknown || [] });
-    this.cosine = decodeF32(raw.cosine);
+    this.cosine = decodeF32(raw.cosine || "");
     this.tokens = tokens ? decodeF32(tokens) : null;
     this.given = weight ? decodeF32(weight) : null;
     this.L = this.kinds.length;
-    this.high = Math.max(...this.cosine);
-    this.low = Math.min(...this.cosine);
+    this.high = this.cosine.reduce((a, b) => Math.max(a, b), -Infinity);
+    this.low = this.cosine.reduce((a, b) => Math.min(a, b), Infinity);
   }
   like(raw) { return raw.tokens === this.raw.tokens && raw.cosine === this.raw.cosine && raw.weight === this.raw.weight && raw.kinds === this.raw.kinds; }
   weigh(tau) {
@@ -156,7 +158,7 @@ class Panel {
     const reuse = old && same(old.times, this.times) ? old : null;
     this.concepts = read(raw.concepts, reuse && reuse.concepts, false);
     this.attributes = read(raw.attributes, reuse && reuse.attributes, true);
-    for (const c of [...this.concepts, ...this.attributes]) c.windows ||= findWindows(c.cosine, this.edges);
+    for (const c of [...this.concepts, ...this.attributes]) if (c.cosine.length) c.windows ||= findWindows(c.cosine, this.edges);
   }
   when(c, most = 3) { return spellWindows(c.windows, this.end, this.unit, this.times, most); }
   clock(t) { return this.unit === "frame" ? `frame ${Math.round(t)}` : clock(t, this.end) + (this.end > 120 ? "" : " s"); }
@@ -260,7 +262,7 @@ class Stage {
   open({ type, data, offset }) {
     const video = make("video", { class: "picture", muted: "", playsinline: "", preload: "auto", "aria-hidden": "true", tabindex: "-1", ".muted": true, ".hidden": true });
     if (!video.canPlayType || !video.canPlayType(type)) return;
-    const drop = () => { video.remove(); this.video = null; this.canvas.hidden = false; this.paint(this.show.frame); };
+    const drop = () => { video.remove(); this.video = null; this.canvas.classList.remove("under"); this.paint(this.show.frame); };
     try { this.blob = blob(type, data); } catch { return; }
     video.addEventListener("error", drop);
     video.addEventListener("loadeddata", () => { video.hidden = false; this.canvas.classList.add("under"); this.seek(true); });
@@ -313,7 +315,7 @@ class Now {
   }
   update(what) {
     const { viewer, show } = this, { panel } = show;
-    this.node.hidden = show.nowRoom < 170;
+    this.node.hidden = show.nowRoom < 190;
     if (this.node.hidden) return;
     const shown = show.shown.slice(0, 10);
     if (what.data || what.set || what.layout || !this.rows.size) {
@@ -365,7 +367,7 @@ class Ruler {
       this.slider.style.width = `${lay.width - lay.left - lay.right + 14}px`;
       attr(this.slider, "aria-valuemin", panel.start.toFixed(3)); attr(this.slider, "aria-valuemax", panel.end.toFixed(3));
     }
-    place(this.thumb, lay.x.to(show.time) - lay.left, 0);
+    place(this.thumb, show.x - lay.left, 0);
     if (this.viewer.playing) return;
     attr(this.slider, "aria-valuenow", show.time.toFixed(3));
     attr(this.slider, "aria-valuetext", panel.moment(show.frame));
@@ -457,11 +459,16 @@ class Curves {
       rename(g.text, viewer.label(c.name));
       attr(g.label, "class", c.isAttribute ? "label found" : "label");
     }
+    this.told = null;
     for (const c of [...show.shown].reverse()) this.body.append(this.groups.get(c.name).group); // the first lies on top
   }
   update(what) {
     if (what.data || what.set || what.theme) this.sync();
     if (what.data || what.set || what.values || what.layout || what.theme) { this.scale(what); this.trace(); this.frame = null; }
+    if (this.told !== this.viewer.view.scale) {
+      this.told = this.viewer.view.scale;
+      attr(this.svg, "aria-label", `${this.told === "weight" ? "Weights" : "Cosines"} over time: ${this.show.shown.map((c) => short(this.viewer.label(c.name), 60)).join(", ") || "nothing is shown"}. The numbers are in the table below.`);
+    }
     if (this.frame === this.show.frame) return;
     this.frame = this.show.frame;
     const { lay, panel, shown } = this.show, x = lay.x.to(panel.times[this.frame]).toFixed(2);
@@ -493,7 +500,8 @@ class Curves {
     }));
     if (even && panel.T > 1) {
       const label = make("div", { class: "tick evenly", title: "the weight that every frame would have if all were alike" }, `1/${panel.T}`);
-      place(label, right - 34, this.y.to(1 / panel.T) - 16, 32);
+      const y = this.y.to(1 / panel.T), free = ticks.every((v) => Math.abs(this.y.to(v) - y) > 13); // in the gutter where there is room
+      if (free) place(label, 0, y - 8, lay.left - 7); else if (lay.narrow || viewer.many) label.hidden = true; else { label.classList.add("in"); place(label, lay.left + 4, y - 17); }
       this.axis.append(label);
     }
   }
@@ -569,9 +577,9 @@ class Lanes {
 class Show {
   constructor(viewer, i) {
     Object.assign(this, { viewer, i, frame: 0, parts: [], scaled: new Map() });
-    const media = viewer.host.media[i] || {};
+    const media = (viewer.host.media && viewer.host.media[i]) || {};
     this.media = { width: media.width || 4, height: media.height || 3, frames: media.frames || [], video: media.video };
-    this.title = make("h3", { class: "title" });
+    this.title = viewer.heading(viewer.host.data.panels.length > 1 ? 1 : 0, "title");
     this.line = make("p", { class: "small" });
     this.timeline = make("div", { class: "timeline" });
     this.cursor = make("div", { class: "cursor" });
@@ -591,15 +599,16 @@ class Show {
   }
   add(part, into) { this.parts.push(part); into.append(part.node); return part; }
   get time() { return clamp(this.panel.start + this.viewer.clock * this.panel.rate, this.panel.start, this.panel.end); }
+  get x() { return this.lay.x.to(this.viewer.playing && this.viewer.still.matches ? this.panel.times[this.frame] : this.time); } // of the cursor
   measure(width) {
     const { panel, viewer } = this;
     this.width = width;
     this.lay = layOf(width, panel, viewer.many);
     this.xs = Float64Array.from(panel.times, (t) => this.lay.x.to(t));
     const { width: w, height: h } = this.media, picture = this.stage ? Math.min(width, (width < 480 ? 240 : 300) * w / h) : 0;
-    this.nowRoom = viewer.many ? 0 : width - picture - 20;
+    this.nowRoom = width - picture - 20;
     this.stageRoom = width;
-    if (!viewer.many && this.nowRoom < 170 && width >= 480) { this.stageRoom = width - 230; this.nowRoom = 210; } // wide pictures make room
+    if (!viewer.many && this.nowRoom < 190 && width >= 480) { this.stageRoom = width - 230; this.nowRoom = 210; } // wide pictures make room
   }
   select() {
     const { panel, viewer } = this;
@@ -618,14 +627,14 @@ class Show {
       if (!viewer.many) this.node.removeAttribute("role");
     }
     for (const part of this.parts) part.update(what);
-    place(this.cursor, this.lay.x.to(this.time), 0);
+    place(this.cursor, this.x, 0);
   }
   dispose() { for (const part of this.parts) if (part.dispose) part.dispose(); }
 }
 
 // The shared axis: gutters to both sides of it hold what belongs to a row
 function layOf(width, panel, many) {
-  const narrow = width < 480, left = narrow ? 84 : width < 700 ? 96 : 112, named = width >= 560 && !(many && width < 620);
+  const narrow = width < 480, left = narrow ? 88 : width < 700 ? 108 : 112, named = width >= 560 && !(many && width < 620);
   const right = named ? width < 760 ? 104 : 140 : 12;
   return { width, narrow, left, right, named, x: linear(panel.start, panel.end, left, width - right) };
 }
@@ -670,7 +679,7 @@ class TokenMap {
     this.readout.append(this.picture, this.words);
     this.missing = make("p", { class: "small" }, "The tokens of this concept were not kept: there is only its curve.");
     this.body = make("div", { class: "body" }, this.labels, this.app, this.axis, this.readout);
-    this.head = make("div", { class: "maphead" }, make("h3", null, "Tokens × frames"), make("div", { class: "choice" }, this.panels, this.concepts), this.legend);
+    this.head = make("div", { class: "maphead" }, viewer.heading(1, "part", "Tokens × frames"), make("div", { class: "choice" }, this.panels, this.concepts), this.legend);
     this.node = make("section", { class: "map", "aria-label": "Tokens and frames" }, this.head, make("div", { class: "maphead" }, this.kinds, this.fold), this.missing, this.body);
     this.app.addEventListener("pointermove", (e) => this.point(e, false));
     this.app.addEventListener("pointerleave", () => { this.hover = null; this.mark(); });
@@ -699,7 +708,7 @@ class TokenMap {
     this.mark(); this.tell();
     e.preventDefault(); e.stopPropagation();
   }
-  tell() { this.viewer.announce(`${this.spell(this.cell.row, this.show.frame)}`); }
+  tell() { this.viewer.tellSoon(true); }
   tokenName(c, row) { return row.tokens.length > 1 ? `padding ×${row.tokens.length}` : c.pieces[row.tokens[0]] || (c.kinds[row.tokens[0]] === "p" ? "padding" : "blank"); }
   value(row, frame) {
     const c = this.concept, w = c.weights;
@@ -719,7 +728,7 @@ class TokenMap {
     if (redo) this.build();
     if (redo || what.values) this.paint();
     if (!this.rows || !this.rows.length) return;
-    place(this.cursor, this.lay.x.to(this.show.time) - this.lay.left, 0);
+    place(this.cursor, this.lay.x.to(this.lay.x === this.show.lay.x ? this.show.lay.x.from(this.show.x) : this.show.time) - this.lay.left, 0);
     this.mark();
     if (!viewer.playing) attr(this.app, "aria-label", `Weights of tokens and frames of ${short(viewer.label(this.concept.name))}: ${this.spell(this.cell.row, this.show.frame)}. Arrow keys move.`);
     if (this.axisOf !== panel || what.layout) this.drawAxis();
@@ -860,7 +869,7 @@ class Concepts {
     this.error = make("p", { class: "error", role: "alert", dir: "auto" });
     this.form = make("form", { class: "add", novalidate: "", onsubmit: (e) => { e.preventDefault(); this.add(); } }, this.input, this.go);
     this.none = make("p", { class: "small" }, "No concept: add one.");
-    this.node = make("section", { class: "side-concepts", "aria-label": "Concepts" }, make("h3", null, "Concepts", make("span", { class: "small" }, " by score")), this.list, this.none, this.form, this.error);
+    this.node = make("section", { class: "side-concepts", "aria-label": "Concepts" }, viewer.heading(1, "part", "Concepts", make("span", { class: "small" }, " by score")), this.list, this.none, this.form, this.error);
     this.input.addEventListener("input", () => this.complain(""));
   }
   complain(said) { write(this.error, said); attr(this.input, "aria-invalid", said ? "true" : null); }
@@ -870,13 +879,13 @@ class Concepts {
     if (!name) return this.complain("Type a word or a phrase first.");
     this.complain("");
     this.busy = true; attr(this.go, "aria-disabled", "true");
-    viewer.announce(`looking for “${short(name)}”`, true);
+    viewer.announce(`looking for “${inside(short(name))}”`, true);
     try {
       const reply = await viewer.host.request("add", { name });
       if (viewer.gone) return;
       this.input.value = "";
       viewer.welcome(reply.name ?? name);
-      viewer.announce(`“${short(name)}” is there.`, true);
+      viewer.announce(`“${inside(short(name))}” is there.`, true);
     } catch (e) {
       if (viewer.gone) return;
       this.complain(e.message);
@@ -900,13 +909,13 @@ class Concepts {
   }
   async drop(name) {
     const { viewer } = this, at = this.order.indexOf(name);
-    viewer.announce(`removing “${short(viewer.label(name))}”`, true);
+    viewer.announce(`removing “${inside(short(viewer.label(name)))}”`, true);
     try {
       await viewer.host.request("remove", { name });
       if (viewer.gone) return;
       const next = this.rows.get(this.order[Math.min(at, this.order.length - 1)]); // the focus stays near
       (next ? next.drop : this.input).focus();
-      viewer.announce(`“${short(name)}” is removed.`, true);
+      viewer.announce(`“${inside(short(name))}” is removed.`, true);
     } catch (e) { if (!viewer.gone) { this.complain(e.message); viewer.announce("", true); } }
   }
   rename(name) {
@@ -983,7 +992,7 @@ class Attributes {
   constructor(viewer) {
     this.viewer = viewer;
     this.lists = make("div", { class: "attributes" });
-    this.node = make("section", { class: "side-attributes", "aria-label": "Attributes" }, make("h3", null, "Attributes", make("span", { class: "small" }, " the words that fit best, by cosine")), this.lists);
+    this.node = make("section", { class: "side-attributes", "aria-label": "Attributes" }, viewer.heading(1, "part", "Attributes", make("span", { class: "small" }, " the words that fit best, by cosine")), this.lists);
   }
   update(what) {
     if (!(what.data || what.set || what.theme)) return;
@@ -998,6 +1007,7 @@ class Attributes {
         bar.style.transform = `scaleX(${clamp((scores[k] - lo) / (hi - lo), 0, 1).toFixed(4)})`;
         if (on) bar.style.background = viewer.lookOf(a.name).hue;
         const said = `Show when ${label} is visible`;
+        if (!a.cosine.length && !viewer.isConcept(a.name)) return make("li", null, make("span", { class: "attribute" }, named("", label)), node); // only its score is known
         return make("li", null, make("button", { type: "button", class: "attribute", "aria-pressed": String(on), "aria-label": said, "data-key": `${i} ${k}`, title: short(said, 120), onclick: () => viewer.toggleAttribute(a.name) },
           on ? viewer.swatch(a.name) : icon("curve"), named("", label)), node);
       });
@@ -1017,7 +1027,7 @@ class Notes {
     if (!what.data) return;
     const { viewer } = this, said = [];
     viewer.shows.forEach(({ panel }, i) => { for (const n of new Set([...panel.notes, panel.novelty].filter(Boolean))) said.push([i, n]); });
-    const line = ([i, n]) => make("li", { class: "own", dir: "auto" }, viewer.many ? make("span", { class: "badge" }, viewer.letter(i)) : null, n);
+    const line = ([i, n]) => make("li", { class: "own", dir: "auto" }, viewer.many ? make("span", { class: "badge" }, viewer.letter(i)) : null, n.replace(BIDI, ""));
     this.list.replaceChildren(...said.map(line), ...[SCORES, LANES, WEIGHTS].map((n) => make("li", null, n)));
   }
 }
@@ -1091,10 +1101,11 @@ class Viewer {
     sizes.observe(this.root);
     this.offs.push(() => sizes.disconnect());
     this.started = true;
-    if (this.root.clientWidth) this.redraw({ data: true, set: true, values: true, layout: true, time: true });
+    this.redraw(ALL);
   }
   listen(target, name, act) { target.addEventListener(name, act); this.offs.push(() => target.removeEventListener(name, act)); }
   get many() { return this.shows.length > 1; }
+  heading(depth, cls, ...said) { return make(`h${(this.host.live ? 3 : 1) + depth}`, { class: cls }, ...said); }
   letter(i) { return i < 26 ? String.fromCharCode(65 + i) : String(i + 1); }
 
   // --- building and loading
@@ -1113,7 +1124,7 @@ class Viewer {
     this.concepts = concepts;
     const side = make("div", { class: "side" }, concepts.node, attributes.node, notes.node);
     root.replaceChildren(grid, side, this.map.node, numbers.node);
-    if (this.many) root.prepend(this.tools.node, this.status); else this.shows[0].top.after(this.tools.node, this.status);
+    if (this.many) root.prepend(this.heading(0, "unseen", "Comparison"), this.tools.node, this.status); else this.shows[0].top.after(this.tools.node, this.status);
     root.classList.toggle("many", this.many);
     const titles = this.shows.map((s) => s.panel.title);
     attr(root, "aria-label", this.many ? `Comparison of ${titles.join(", ")}` : `Viewer of ${titles[0]}`);
@@ -1139,10 +1150,10 @@ class Viewer {
       if (!this.host.live) this.view.removed = this.host.view.removed;
       this.load();
     }
-    this.redraw({ data: true, set: true, values: true, layout: true, time: true });
+    this.redraw(ALL);
   }
   adopt() { // the kernel changed the view
-    if (this.gone) return;
+    if (this.gone || this.held) return;
     this.view = this.complete(this.host.view);
     if (this.view.hidden === null) this.view.hidden = [];
     if (typeof this.view.time === "number" && !this.playing) this.clock = Math.max(0, (this.view.time - this.shows[0].panel.start) / this.shows[0].panel.rate);
@@ -1155,8 +1166,8 @@ class Viewer {
   save() {
     if (this.held || this.playing) { this.unsaved = true; return; }
     this.unsaved = false;
-    const { time, ...rest } = this.view;
-    this.host.setView({ ...rest, ...(time === null ? {} : { time }) });
+    const known = Object.entries(this.view).filter(([k, v]) => v !== null && !(k === "removed" && this.host.live));
+    this.host.setView(Object.fromEntries(known));
   }
   hold(on) { this.held = on; if (!on && this.unsaved) this.save(); }
   label(name) { return this.view.labels[name] || name; }
@@ -1199,7 +1210,7 @@ class Viewer {
   find(name) { for (const { panel } of this.shows) { const c = [...panel.concepts, ...panel.attributes].find((x) => x.name === name); if (c) return c; } return null; }
 
   // --- what is shown, and how
-  listed(panel) { return [...panel.concepts, ...panel.attributes.filter((a) => this.view.attributes.includes(a.name) && !panel.concepts.some((c) => c.name === a.name))]; }
+  listed(panel) { return [...panel.concepts, ...panel.attributes.filter((a) => a.cosine.length && this.view.attributes.includes(a.name) && !panel.concepts.some((c) => c.name === a.name))]; }
   pick(panel) { return this.listed(panel).filter((c) => c.isAttribute || !this.isHidden(c.name)); }
   chosen() {
     const list = this.listed(this.map.show.panel), { chosen } = this.view;
@@ -1265,17 +1276,19 @@ class Viewer {
   // --- the one way to draw
   redraw(what) {
     if (this.gone || !this.started) return;
+    if (!this.size) { // not to be seen yet: all is drawn when it is
+      if (!this.root.clientWidth) return;
+      what = ALL;
+    }
     const { shows } = this;
-    if (!this.size && !what.layout) return;
     if (what.data || what.set || what.values) this.compute();
     if (what.data || what.set) { this.assign(); for (const s of shows) s.select(); }
     if (what.layout) {
-      this.size = this.root.clientWidth;
-      if (!this.size) return;
+      this.size = this.root.clientWidth || this.size;
       attr(this.root, "data-size", this.size >= 900 ? "wide" : this.size < 480 ? "narrow" : "medium");
       this.full = this.map.node.clientWidth;
       const widths = shows.map((s) => s.node.clientWidth);
-      shows.forEach((s, i) => s.measure(widths[i]));
+      shows.forEach((s, i) => s.measure(Math.max(220, widths[i])));
     }
     for (const s of shows) s.update(what);
     for (const part of this.parts) part.update(what);
@@ -1294,7 +1307,7 @@ class Viewer {
     this.since = null;
     this.view.time = Number(this.shows[0].time.toFixed(4));
     this.redraw({ time: true });
-    this.tellSoon();
+    this.tellSoon(true);
     this.save();
   }
   stepBy(n) {
@@ -1351,15 +1364,16 @@ class Viewer {
     if (now) { write(this.status, text); this.said = text ? Date.now() : 0; return; }
     this.speech = setTimeout(() => write(this.status, text), 200);
   }
-  tellSoon() { // after the last of many changes, and not over a message
-    if (this.playing || (this.concepts && this.concepts.busy)) return;
+  tellSoon(soon) { // after the last of many changes, and not over a message that nobody can have read
+    if (this.playing || this.concepts.busy) return;
     clearTimeout(this.speech);
-    const wait = Math.max(200, 2500 - (Date.now() - (this.said || 0)));
+    const wait = soon ? 200 : Math.max(200, 2500 - (Date.now() - (this.said || 0)));
     this.speech = setTimeout(() => { if (!this.playing && !this.concepts.busy && !this.gone) write(this.status, this.sentence()); }, wait);
   }
   sentence() {
+    if (document.activeElement === this.map.app && this.map.rows.length) return this.map.spell(this.map.cell.row, this.map.show.frame);
     const show = this.shows[this.lead || 0], { panel, shown } = show, most = 5;
-    const values = shown.slice(0, most).map((c) => { const v = this.curve(c); return `${short(this.label(c.name), 24)} ${v ? number(v[show.frame], 3) : "–"}`; });
+    const values = shown.slice(0, most).map((c) => { const v = this.curve(c); return `${inside(short(this.label(c.name), 24))} ${v ? number(v[show.frame], 3) : "–"}`; });
     if (shown.length > most) values.push(`and ${shown.length - most} more`);
     return [`${this.many ? `${this.letter(show.i)}: ` : ""}${panel.moment(show.frame)}`, values.length ? `${this.view.scale} ${values.join(", ")}` : ""].filter(Boolean).join(" · ");
   }
