@@ -6,8 +6,8 @@
 __all__ = ['MOST_FRAMES', 'PLAYABLE', 'PAGE_CSS', 'FALLBACK_CSS', 'KINDS_ON', 'ViewerError', 'f32', 'kinds_of', 'entry',
            'mean_weights', 'check_viewable', 'attributes_of', 'title', 'panel', 'jpeg', 'stills', 'plays_as_it_is',
            'small_copy', 'shrink', 'moving', 'media', 'static', 'script', 'in_script', 'csp', 'page', 'explained',
-           'as_list', 'as_data', 'to_html', 'framed', 'votes', 'current', 'Viewer', 'same_concepts', 'in_order',
-           'compare']
+           'as_list', 'as_data', 'to_html', 'framed', 'votes', 'current', 'ViewerBase', 'show_for_all', 'fingerprint',
+           'Viewer', 'same_concepts', 'in_order', 'compare']
 
 # %% ../nbs/10_widgets.ipynb #eae2f9d5
 import hashlib, io, json, re, tempfile, warnings
@@ -180,7 +180,7 @@ def csp(js, css)->str: # the texts of the two elements
     return f"default-src 'none'; img-src data: blob:; media-src data: blob:; style-src {sha(css)}; script-src {sha(js)}; base-uri 'none'; form-action 'none'"
 
 # %% ../nbs/10_widgets.ipynb #e01d682d
-def page(data, media, name, theme=None, picture=None)->str: # as the viewer's traits; for the title; "light", "dark" or None; PNG for those without scripts
+def page(data, media, name, theme=None, picture=None, view=None)->str: # as the viewer's traits; for the title; "light", "dark" or None; PNG for those without scripts; how the controls stand
     "The viewer as the text of one HTML file."
     js, css = f"\n{script()}\nmountPage();\n", PAGE_CSS + static("viewer.css")
     body = f' data-jp-theme-light="{"true" if theme == "light" else "false"}"' if theme else ""
@@ -192,7 +192,7 @@ def page(data, media, name, theme=None, picture=None)->str: # as the viewer's tr
 <title>{escape(name)} · bike_nb</title>
 <style>{css}</style></head>
 <body{body}><main id="bike-viewer"><noscript><p>This page needs JavaScript to play; it loads nothing from elsewhere.</p>{shown}</noscript></main>
-<script type="application/json" id="bike-data">{in_script(dict(data=data, media=media, view={}))}</script>
+<script type="application/json" id="bike-data">{in_script(dict(data=data, media=media, view=view or {}))}</script>
 <script type="module">{js}</script></body></html>
 """
 
@@ -212,12 +212,12 @@ def as_data(es, truth=None)->dict: # explanations of the same concepts
     "The viewer's numbers, and how its controls stand at first."
     return dict(version=1, panels=[panel(e, truth) for e in es], temperature=float(es[0].settings["temperature"]), mask=es[0].settings["mask"])
 
-def to_html(explanations, path=None, truth=None, theme=None, video=1_200_000, frames=600_000): # bytes for what plays, and for the stills, of all panels
+def to_html(explanations, path=None, truth=None, theme=None, view=None, video=1_200_000, frames=600_000): # how the controls stand; bytes for what plays, and for the stills, of all panels
     'The viewer as one file that needs no network, or its text without a path; `theme` is "light", "dark", or None for the reader\'s own.'
     if theme not in (None, "light", "dark"): raise ViewerError(f'theme={theme!r} is not known: choose "light", "dark", or None.')
     es = as_list(explanations)
     shown = [media(e, video // len(es), frames // len(es)) for e in es]
-    return save_text(page(as_data(es, truth), shown, ", ".join(map(title, es)), theme, es[0]._png), path)
+    return save_text(page(as_data(es, truth), shown, ", ".join(map(title, es)), theme, es[0]._png, view), path)
 
 # %% ../nbs/10_widgets.ipynb #64ac40df
 FALLBACK_CSS = """<style>
@@ -254,26 +254,43 @@ def current(e, view)->dict: # `Evidence`, the state of the controls
     return found
 
 # %% ../nbs/10_widgets.ipynb #cec4f692
-class Viewer(anywidget.AnyWidget):
-    "The interactive viewer of one explanation, or of several with the same concepts."
+class ViewerBase(anywidget.AnyWidget):
+    "What the browser sees: traits of JSON, each request answered by a reply; `add` and `remove` are to be supplied."
     data, request, reply, view = (traitlets.Dict().tag(sync=True) for _ in range(4))
     media, fallback = traitlets.List().tag(sync=True), traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, explanations, truth=None):
-        self.explanations, self.truth = as_list(explanations), truth
-        n = len(self.explanations)
+    def __init__(self, **traits):
         self._esm, self._css = script(), static("viewer.css")
-        super().__init__(data=as_data(self.explanations, truth), media=[media(e, 1_200_000 // n, 600_000 // n) for e in self.explanations])
-        self.fallback = hashlib.sha256(in_script(self.data).encode()).hexdigest()[:16]  # the same on every run, so that notebooks do not change
-        self.observe(self._answer, "request")
+        super().__init__(**traits)
+        self.observe(lambda change: self._answer(change["new"]), "request")
 
-    def _answer(self, change):
+    def _answer(self, asked):
         "Do what the browser asks for; what goes wrong is told to the browser."
-        asked = change["new"]
         try: {"add": self.add, "remove": self.remove}[asked["kind"]](asked["name"])
         except ValueError as error: self.reply = dict(id=asked["id"], error=str(error))
         except Exception as error: self.reply = dict(id=asked.get("id"), error=f"Something unexpected went wrong ({type(error).__name__}: {error}).")
         else: self.reply = dict(id=asked["id"], ok=True)
+
+# %% ../nbs/10_widgets.ipynb #662b1103
+def show_for_all(es, data, key, live): # explanations; the viewer's traits data and fallback; mimebundle of the widget
+    "Below the cell: the picture, the page in a frame, the widget."
+    from IPython.display import display
+    small = [media(e, 0, 150_000 // len(es), 192) for e in es]
+    display({"image/png": b64encode(es[0]._png).decode(), "text/plain": f"The viewer of {', '.join(map(title, es))}"}, raw=True)
+    display({"text/html": framed(page(data, small, title(es[0])), key), "text/plain": ""}, raw=True)
+    display(live, raw=True)
+
+def fingerprint(data)->str:
+    "16 letters, the same for the same data on every run, so that a notebook that is run again does not change."
+    return hashlib.sha256(in_script(data).encode()).hexdigest()[:16]
+
+# %% ../nbs/10_widgets.ipynb #e102a1e8
+class Viewer(ViewerBase):
+    "The interactive viewer of one explanation, or of several with the same concepts."
+    def __init__(self, explanations, truth=None):
+        self.explanations, self.truth = as_list(explanations), truth
+        n, data = len(self.explanations), as_data(self.explanations, truth)
+        super().__init__(data=data, media=[media(e, 1_200_000 // n, 600_000 // n) for e in self.explanations], fallback=fingerprint(data))
 
     def _change(self, how):
         es = [how(e) for e in self.explanations]  # all or none
@@ -295,16 +312,9 @@ class Viewer(anywidget.AnyWidget):
         "Weights and scores as the controls stand now: see `current`."
         return current(self.explanations[panel], self.view)
     def to_html(self, path=None, theme=None):
-        "What is shown as one file: see `to_html`."
-        return to_html(self.explanations, path, self.truth, theme)
-
-    def _ipython_display_(self):
-        from IPython.display import display
-        es, small = self.explanations, [media(e, 0, 150_000 // len(self.explanations), 192) for e in self.explanations]
-        plain = {"text/plain": f"The viewer of {', '.join(map(title, es))}"}
-        display({"image/png": b64encode(es[0]._png).decode()} | plain, raw=True)
-        display({"text/html": framed(page(self.data, small, title(es[0])), self.fallback), "text/plain": ""}, raw=True)
-        display(self._repr_mimebundle_()[0], raw=True)
+        "What is shown, as it stands, as one file: see `to_html`."
+        return to_html(self.explanations, path, self.truth, theme, self.view)
+    def _ipython_display_(self): show_for_all(self.explanations, self.data, self.fallback, self._repr_mimebundle_()[0])
 
 # %% ../nbs/10_widgets.ipynb #06ba3baa
 def same_concepts(es)->list: # explanations

@@ -228,6 +228,11 @@ def test_python_sees_the_controls(found):
     np.testing.assert_allclose(v.current()["weights"]["a person"], current(found, v.view)["weights"]["a person"])
     assert v.current()["weights"]["a person"].max() < found.saliency[1].max()
 
+def test_a_page_keeps_what_was_set_by_hand(found):
+    v = Viewer(found)
+    v.view = {"temperature": .2, "labels": {"a person": "</script>"}}
+    assert json.loads(Elements(v.to_html()).of("script")[0][1])["view"] == v.view
+
 def test_three_things_are_shown_for_three_readers(found):
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output
