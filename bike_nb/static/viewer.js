@@ -89,6 +89,13 @@ function blob(type, base64) {
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   return URL.createObjectURL(new Blob([bytes], { type }));
 }
+const CLOCK = [15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400];
+function timeTicks({ start, end, unit }, most) { // in long clips at whole minutes
+  const gap = CLOCK.find((s) => (end - start) / s <= most);
+  if (unit === "frame" || end <= 120 || !gap) return ticksOf(start, end, most, unit === "frame");
+  const first = Math.ceil(start / gap - 1e-9);
+  return Array.from({ length: Math.max(0, Math.floor(end / gap + 1e-9) - first + 1) }, (_, i) => (first + i) * gap);
+}
 function ticksOf(lo, hi, most, whole) {
   return Array.from(niceTicks(lo, hi, Math.max(2, most), whole));
 }
@@ -161,6 +168,10 @@ class Panel {
     for (const c of [...this.concepts, ...this.attributes]) if (c.cosine.length) c.windows ||= findWindows(c.cosine, this.edges);
   }
   when(c, most = 3) { return spellWindows(c.windows, this.end, this.unit, this.times, most); }
+  brief(c, most) { // the first windows, and how many more
+    const { windows } = c, said = windows.slice(0, most).map((w) => spellWindow(w, this.end, this.unit, this.times)).join(", ");
+    return windows.length > most ? `${said} +${windows.length - most}` : said || "all alike";
+  }
   clock(t) { return this.unit === "frame" ? `frame ${Math.round(t)}` : clock(t, this.end) + (this.end > 120 ? "" : " s"); }
   moment(i) { // in words
     const which = this.T > 1 ? `frame ${i + 1} of ${this.T}` : "the only frame";
@@ -354,7 +365,7 @@ class Ruler {
     const { show } = this, { panel, lay } = show;
     if (what.layout || what.data) {
       const long = panel.unit === "s" && panel.end > 120, most = Math.floor((lay.width - lay.left - lay.right) / 60);
-      const ticks = ticksOf(panel.start, panel.end, most, panel.unit === "frame"), digits = decimals(ticks);
+      const ticks = timeTicks(panel, most), digits = decimals(ticks);
       show.ticks = ticks;
       write(this.label, panel.unit === "frame" ? "frame" : long ? "time" : "time (s)");
       attr(this.ticks, "width", lay.width); attr(this.ticks, "height", 28);
@@ -566,7 +577,7 @@ class Lanes {
       const left = make("div", { class: `lane ${c.isAttribute ? "found" : ""}` }, named("", viewer.label(c.name)), viewer.swatch(c.name, true));
       place(left, 0, k * high, lay.left - 4, high);
       if (!lay.named) return [left];
-      const said = panel.when(c, 2), right = make("div", { class: "lane when", title: panel.when(c, 20) }, said);
+      const said = panel.brief(c, lay.right > 130 && c.windows.length === 2 ? 2 : 1), right = make("div", { class: "lane when", title: panel.when(c, 20) }, said);
       place(right, lay.width - lay.right + 13, k * high, lay.right - 13, high);
       return [left, right];
     }));
@@ -779,7 +790,7 @@ class TokenMap {
     const rows = rowsOfTokens(c.kinds, this.unfolded), key = `${c.name}\n${this.unfolded}\n${c.kinds}\n${c.pieces.join("\n")}`;
     this.rows = rows;
     if (key !== this.known) {
-      if (this.known === undefined || !this.known.startsWith(`${c.name}\n`)) this.cell.row = Math.max(0, rows.findIndex((r) => c.kinds[r.tokens[0]] === "w"));
+      if (this.known === undefined || !this.known.startsWith(`${c.name}\n`)) this.cell.row = Math.max(0, rows.map((r) => c.kinds[r.tokens[0]]).lastIndexOf("w"));
       this.known = key;
       this.cell.row = clamp(this.cell.row, 0, rows.length - 1);
       this.buttons.clear();
@@ -832,7 +843,7 @@ class TokenMap {
   drawAxis() {
     this.axisOf = this.show.panel;
     const { panel } = this.show, { lay } = this, long = panel.unit === "s" && panel.end > 120;
-    const ticks = ticksOf(panel.start, panel.end, Math.floor(this.wide / 60), panel.unit === "frame"), digits = decimals(ticks);
+    const ticks = timeTicks(panel, Math.floor(this.wide / 60)), digits = decimals(ticks);
     attr(this.axis, "width", lay.width); attr(this.axis, "height", 22);
     this.axis.replaceChildren(...ticks.flatMap((t) => {
       const text = draw("text", { x: lay.x.to(t).toFixed(1), y: 17, "text-anchor": "middle" });
@@ -864,12 +875,13 @@ class Concepts {
   constructor(viewer) {
     Object.assign(this, { viewer, rows: new Map(), order: [] });
     this.list = make("ol", { class: "concepts" });
+    this.count = make("span", { class: "small" });
     this.input = make("input", { type: "text", "aria-label": "Add a concept", placeholder: "a new concept", autocomplete: "off", spellcheck: "false", dir: "auto", maxlength: "20000" });
     this.go = make("button", { type: "submit", class: "plain" }, "Add");
     this.error = make("p", { class: "error", role: "alert", dir: "auto" });
     this.form = make("form", { class: "add", novalidate: "", onsubmit: (e) => { e.preventDefault(); this.add(); } }, this.input, this.go);
     this.none = make("p", { class: "small" }, "No concept: add one.");
-    this.node = make("section", { class: "side-concepts", "aria-label": "Concepts" }, viewer.heading(1, "part", "Concepts", make("span", { class: "small" }, " by score")), this.list, this.none, this.form, this.error);
+    this.node = make("section", { class: "side-concepts", "aria-label": "Concepts" }, viewer.heading(1, "part", "Concepts", this.count), this.list, this.none, this.form, this.error);
     this.input.addEventListener("input", () => this.complain(""));
   }
   complain(said) { write(this.error, said); attr(this.input, "aria-invalid", said ? "true" : null); }
@@ -940,6 +952,9 @@ class Concepts {
     if (!(what.data || what.set || what.values || what.theme)) return;
     const { viewer } = this, { shows } = viewer, order = viewer.order, base = shows[0].panel;
     this.none.hidden = order.length > 0;
+    const seen = order.filter((n) => !viewer.isHidden(n)).length;
+    write(this.count, seen < order.length ? ` by score · ${seen} of ${order.length} shown` : " by score");
+    this.list.classList.toggle("long", order.length > 12);
     if (!same(order, this.order)) {
       for (const name of this.order) if (!order.includes(name)) { this.rows.get(name).node.remove(); this.rows.delete(name); }
       for (const name of order) if (!this.rows.has(name)) { this.rows.set(name, this.row(name)); what = { ...what, set: true }; }
@@ -1437,6 +1452,7 @@ function hideFallback(id) {
   for (const node of document.querySelectorAll(`[data-bike-static="${CSS.escape(String(id))}"]`)) {
     const cell = node.closest(".jp-OutputArea-child");
     (cell || node).hidden = true;
+    (cell || node).style.display = "none"; // JupyterLab's own rule is stronger than the attribute
   }
 }
 
