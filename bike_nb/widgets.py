@@ -222,7 +222,7 @@ def to_html(explanations, path=None, truth=None, theme=None, view=None, video=1_
 # %% ../nbs/10_widgets.ipynb #64ac40df
 FALLBACK_CSS = """<style>
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .bike-static) { display: none; }
-.jp-OutputArea-child:has(.bike-static) + .jp-OutputArea-child:has([data-mime-type*="widget-view"]):not(:has(.bike-viewer)) { display: none; }
+.jp-OutputArea-child:has(.bike-static) + .jp-OutputArea-child:not(:has(.bike-viewer, [data-mime-type])) { display: none; }
 .jp-OutputArea-child:has(.bike-static):has(+ .jp-OutputArea-child .bike-viewer) { display: none; }
 .bike-static iframe { width: 100%; height: 860px; border: 0; resize: vertical; }
 </style>"""
@@ -314,7 +314,7 @@ class Viewer(ViewerBase):
     def to_html(self, path=None, theme=None):
         "What is shown, as it stands, as one file: see `to_html`."
         return to_html(self.explanations, path, self.truth, theme, self.view)
-    def _ipython_display_(self): show_for_all(self.explanations, self.data, self.fallback, self._repr_mimebundle_()[0])
+    def _ipython_display_(self): show_for_all(self.explanations, self.data, self.fallback, self._repr_mimebundle_()[0] | {"text/plain": ""})
 
 # %% ../nbs/10_widgets.ipynb #06ba3baa
 def same_concepts(es)->list: # explanations
