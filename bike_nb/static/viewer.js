@@ -822,21 +822,28 @@ class TokenMap {
       this.canvas.style.width = `${wide}px`; this.canvas.style.height = `${H}px`;
       this.app.style.height = this.labels.style.height = `${H}px`;
     }
-    const ctx = this.canvas.getContext("2d"), ramp = viewer.ramp, edges = this.show.panel.edges, { x, left } = this.lay;
-    const cuts = Array.from(edges, (e) => Math.round((x.to(e) - left) * ratio)), row = Math.round(high * ratio), gap = Math.max(1, Math.round(ratio));
-    ctx.globalAlpha = 1; ctx.fillStyle = viewer.paper; ctx.fillRect(0, 0, size[0], size[1]);
-    for (let r = 0; r < this.rows.length; r++) {
-      ctx.globalAlpha = on[r] ? 1 : 0.25;
-      for (let t = 0; t < T; t++) {
-        ctx.fillStyle = ramp[Math.round(255 * values[r * T + t] / (top || 1))];
-        ctx.fillRect(cuts[t], r * row, cuts[t + 1] - cuts[t] - (cuts[t + 1] - cuts[t] > 6 ? gap : 0), row - gap);
-      }
+    // one pixel a cell, then stretched column by column: a call a column instead of one a cell
+    const R = this.rows.length, { ramp } = viewer, pixels = new ImageData(T, R), paper = ramp.paper, ctx = this.canvas.getContext("2d");
+    for (let k = 0; k < R * T; k++) {
+      const rgb = ramp[Math.round(255 * values[k] / (top || 1))], share = on[Math.floor(k / T)] ? 1 : 0.25;
+      for (let i = 0; i < 3; i++) pixels.data[4 * k + i] = paper + share * (rgb[i] - paper);
+      pixels.data[4 * k + 3] = 255;
     }
+    this.small ||= document.createElement("canvas");
+    this.small.width = T; this.small.height = R;
+    this.small.getContext("2d").putImageData(pixels, 0, 0);
+    const { x, left } = this.lay, cuts = Array.from(this.show.panel.edges, (e) => Math.round((x.to(e) - left) * ratio));
+    const tall = Math.round(high * ratio), gap = Math.max(1, Math.round(ratio));
+    ctx.imageSmoothingEnabled = false;
+    for (let t = 0; t < T; t++) ctx.drawImage(this.small, t, 0, 1, R, cuts[t], 0, cuts[t + 1] - cuts[t], R * tall);
+    ctx.fillStyle = viewer.paper;
+    for (let r = 1; r <= R; r++) ctx.fillRect(0, r * tall - gap, size[0], gap);
+    for (let t = 1; t <= T; t++) if (cuts[t] - cuts[t - 1] > 6) ctx.fillRect(cuts[t] - gap, 0, gap, size[1]);
     write(this.legendMax, number(top, 3));
     if (this.rampOf !== viewer.theme) {
       this.rampOf = viewer.theme;
       const g = this.ramp.getContext("2d");
-      for (let k = 0; k < 64; k++) { g.fillStyle = ramp[Math.round(k * 255 / 63)]; g.fillRect(k, 0, 1, 8); }
+      for (let k = 0; k < 64; k++) { g.fillStyle = `rgb(${ramp[Math.round(k * 255 / 63)].join(",")})`; g.fillRect(k, 0, 1, 8); }
     }
     this.marked = null;
   }
@@ -1423,7 +1430,8 @@ class Viewer {
       this.theme = theme;
       attr(this.root, "data-theme", theme);
       [this.paper, this.soft] = theme === "dark" ? ["#111111", "#a3a8ad"] : ["#ffffff", "#5f6368"];
-      this.ramp = Array.from({ length: 256 }, (_, k) => `rgb(${Array.from(heat(k / 255, theme === "dark"), Math.round).join(",")})`);
+      this.ramp = Array.from({ length: 256 }, (_, k) => heat(k / 255, theme === "dark"));
+      this.ramp.paper = theme === "dark" ? 17 : 255; // grey, of the paper
       if (this.shows) this.redraw({ theme: true, set: true });
     };
     const watch = new MutationObserver(set);
