@@ -59,15 +59,17 @@ def _concepts(text, file):
         return read_lexicon(file)
     return [c.strip() for c in text.split(";") if c.strip()] if text else None
 
-def _save(explanation, folder, name, csv, jsonl):
-    "Write picture, JSON and what else was asked for; the paths written."
+def _save(explanation, folder, name, csv, jsonl, html, film):
+    "Write picture, JSON and what else was asked for; yield each path as soon as it is written."
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"{name}.png"
     explanation.plot().savefig(picture, dpi=130)
-    written = [picture, explanation.to_json(folder / f"{name}.json")]
-    if csv: written.append(explanation.to_csv(folder / f"{name}.csv"))
-    if jsonl: written.append(explanation.to_qvhighlights(folder / f"{name}.jsonl"))
-    return written
+    yield picture
+    yield explanation.to_json(folder / f"{name}.json")
+    if csv: yield explanation.to_csv(folder / f"{name}.csv")
+    if jsonl: yield explanation.to_qvhighlights(folder / f"{name}.jsonl")
+    if html: yield explanation.to_html(folder / f"{name}.html")
+    if film: yield explanation.to_video(folder / f"{name}_explained.mp4")
 
 # %% ../nbs/12_cli.ipynb #56cd623f
 @app.command()
@@ -88,6 +90,8 @@ def explain(
     out: Path = typer.Option(Path("out"), help="Folder for the picture and the JSON file."),
     csv: bool = typer.Option(False, "--csv", help="Write a table of frames too."),
     jsonl: bool = typer.Option(False, "--qvhighlights", help="Write QVHighlights-style jsonl too."),
+    html: bool = typer.Option(False, "--html", help="Write the interactive viewer too, as one file that needs no network."),
+    film: bool = typer.Option(False, "--render", help="Write the clip as a film too, with the curves under it: NAME_explained.mp4."),
 ):
     "Describe a clip: its attributes, and when each concept shows. Prints a table, writes a picture and a JSON file."
     if frames is not None and fps is not None: raise typer.BadParameter("give --frames or --fps, not both")
@@ -96,7 +100,7 @@ def explain(
         found = explain_(clip, _concepts(concepts, concepts_file), model=model, pretrained=pretrained, lexicon=lexicon, num_frames=16 if frames is None else frames, fps=fps,
                          start=start, end=end, mask=mask, device=device, precision=precision)
         typer.echo(found.summary())
-        for path in _save(found, out, clip.stem or clip.resolve().name, csv, jsonl): typer.echo(f"wrote {path}")
+        for path in _save(found, out, clip.stem or clip.resolve().name, csv, jsonl, html, film): typer.echo(f"wrote {path}")
     run(work)
 
 # %% ../nbs/12_cli.ipynb #6feb11a0

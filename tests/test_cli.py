@@ -41,6 +41,22 @@ def test_explain_prints_a_table_and_writes_what_it_says():
     assert data["notes"] == [] and not data["novelty"]["flagged"] and "novelty: 0." in said
 
 
+def test_html_and_render_write_a_page_and_a_film():
+    said = bike("explain", KITE, "--concepts", "kite; tree", "--frames", 6, "--html", "--render", "--end", 2, "--out", "o")
+    assert "wrote o/00_flying_a_kite.html" in said and "wrote o/00_flying_a_kite_explained.mp4" in said
+    page, film = Path("o/00_flying_a_kite.html").read_text(), read_video("o/00_flying_a_kite_explained.mp4", num_frames=None)
+    assert page.lower().startswith("<!doctype html") and "Content-Security-Policy" in page and "kite" in page
+    assert len(film) == 16 and abs(film.duration - 2) < .05 and film.frames.shape[2] == 720
+    assert sorted(p.suffix for p in Path("o").iterdir()) == [".html", ".json", ".mp4", ".png"]
+
+
+def test_a_film_that_fails_leaves_what_was_written_before_it():
+    Path("out/00_flying_a_kite_explained.mp4").mkdir(parents=True)
+    said = bike("explain", KITE, "--concepts", "kite", "--frames", 4, "--render", code=1)
+    assert "wrote out/00_flying_a_kite.json" in said and "is a folder: give the film another name" in said and "Traceback" not in said
+    assert sorted(p.name for p in Path("out").iterdir()) == [f"00_flying_a_kite{e}" for e in (".json", ".png", "_explained.mp4")]
+
+
 def test_concepts_come_from_a_file_and_frames_from_a_rate():
     Path("c.txt").write_text("# asked\nflag\nperson\n")
     bike("explain", KITE, "--concepts-file", "c.txt", "--fps", 2, "--out", "o")
@@ -351,6 +367,7 @@ def test_a_rank_that_fails_ends_the_job_with_its_own_sentence(frames, command):
 
 
 def test_help_is_light():
-    done = subprocess.run([sys.executable, "-c", "import sys, bike_nb.cli; assert not {'torch', 'numpy', 'open_clip', 'yaml'} & set(sys.modules), set(sys.modules)"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", "import sys, bike_nb.cli; assert not {'torch', 'numpy', 'open_clip', 'yaml', 'av', 'anywidget'} & set(sys.modules), set(sys.modules)"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    for flag in ("--html", "--render"): assert flag in bike("explain", "--help")
     for command in ("train", "test", "fuse", "attributes"): assert "--json" in (said := bike(command, "--help")) or command in ("train", "attributes"), said
