@@ -86,6 +86,13 @@ def page(chromium):
     assert not tabs.complaints(), tabs.complaints()
 
 
+def axe(tab, context=None):
+    "Serious and critical findings of axe-core."
+    from axe_playwright_python.sync_playwright import Axe
+    found = Axe().run(tab, context=context).response["violations"]
+    return [(v["id"], v["impact"], [n["html"][:160] + " " + n["failureSummary"][:300] for n in v["nodes"][:4]]) for v in found if v["impact"] in ("serious", "critical")]
+
+
 # ---------------------------------------------------------------- JupyterLab
 class Lab:
     "A running JupyterLab: `root` is its folder, `url` its address."

@@ -12,6 +12,8 @@ from bike_nb.explain import explain
 from bike_nb.spotting import saliency
 from bike_nb.widgets import KINDS_ON, kinds_of, to_html
 
+from .conftest import axe
+
 CLIPS = Path(__file__).parents[2]/"data_samples"
 KITE, GUITAR = CLIPS/"00_flying_a_kite.mp4", CLIPS/"01_playing_the_guitar.mp4"
 NAMES = ["flying a kite", "yellow flag", "a person", "white star"]
@@ -383,13 +385,6 @@ def test_all_by_keyboard(page, file, found):
     assert view.tab.locator("path.curve").count() >= len(NAMES) + 1
     go("Hide yellow flag"); press(" ")
     view.button("Show yellow flag").wait_for()
-
-
-def axe(tab, context=None):
-    "Serious and critical findings of axe-core."
-    from axe_playwright_python.sync_playwright import Axe
-    found = Axe().run(tab, context=context).response["violations"]
-    return [(v["id"], v["impact"], [n["html"][:160] + " " + n["failureSummary"][:300] for n in v["nodes"][:4]]) for v in found if v["impact"] in ("serious", "critical")]
 
 
 @pytest.mark.parametrize("dark", [False, True])
