@@ -95,7 +95,7 @@ def draw_answer(sheet, e, ink, truth, renderer): # → axes of curves and of lan
     draw_curves(curves, e, ink)
     heights = draw_short_names(curves, e, ink, renderer)
     draw_uniform(curves, e, ink); draw_lanes(lanes, e, ink, truth)
-    for ax in curves, lanes: time_axis(ax, e, ink); ax.locator_params(axis="x", nbins=6)
+    for ax in curves, lanes: time_axis(ax, e, ink); ax.locator_params(axis="x", nbins=6, min_n_ticks=1)
     curves.tick_params(labelbottom=False, length=0, axis="x"); curves.set_xlabel("")
     return curves, lanes, heights, TOP + high + low + .5
 
@@ -108,6 +108,8 @@ def draw_foot(sheet, e, ink, top, notes, renderer)->float:
         ax = sheet.axes(.15, top + .2, 2.8, bars)
         draw_attributes(ax, e, ink)
         fit(ax.texts, 2.4 * sheet.fig.dpi, renderer)
+        for name, score in zip(ax.texts[::2], ax.texts[1::2]): # a short bar must not push the number into the name
+            score.set_x(max(score.get_position()[0], ax.transData.inverted().transform(name.get_window_extent(renderer))[1, 0]))
     for i, line in enumerate(lines):
         sheet.text(3.5 if bars else .15, top + .14 * i, line, **soft)
         fit([sheet.parts[-1][0]], 3.53 * sheet.fig.dpi, renderer)

@@ -1,5 +1,5 @@
 "The film of an explanation: decoded again, and looked at pixel by pixel."
-import io, os, shutil, subprocess, sys, tracemalloc, warnings
+import shutil, tracemalloc, warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,9 @@ from PIL import Image
 
 from bike_nb import film
 from bike_nb.encoder import load_encoder
-from bike_nb.explain import HUES, INKS, explain
+from bike_nb.explain import HUES, explain
 from bike_nb.film import FilmError, Stage, render
-from bike_nb.video import Video, iter_video, read_video, write_video
+from bike_nb.video import iter_video, read_video, write_video
 
 ROOT = Path(__file__).parents[1]
 KITE = ROOT / "data_samples/00_flying_a_kite.mp4"
@@ -262,6 +262,15 @@ def test_nothing_half_written_stays_behind(kite, tmp_path, monkeypatch):
     monkeypatch.setattr(Stage, "at", fail)
     with pytest.raises(KeyboardInterrupt): render(kite, tmp_path / "out.mp4")
     assert only(tmp_path) == ["out.mp4"] and (tmp_path / "out.mp4").read_text() == "an older film"
+
+
+def test_numbers_of_attributes_stand_behind_their_names(encoder):
+    from dataclasses import replace
+    e = replace(explain(moving(3), ["kite"], encoder), attributes=[("tree", .4), ("a", .01), ("mmmmmmm mmmmmmmm", .01), ("W" * 90, .39), ("b", -.2)])
+    assert (np.asarray(stage_of(e).panel.image)[-60:, 335:346] > 250).all(), "something reaches the small print"
+    short, long = (np.asarray(stage_of(replace(e, attributes=[("tree", .4), (n, .01)])).panel.image) for n in ("a", "a" * 12))
+    ends = [np.flatnonzero((p[-30:-14, 10:330] < 200).any((0, 2))).max() for p in (short, long)]
+    assert ends[1] > ends[0] + 50
 
 
 def test_an_explanation_without_frames_and_file(encoder, tmp_path):
