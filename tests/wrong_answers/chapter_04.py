@@ -1,0 +1,45 @@
+"Typical wrong answers to the exercises of chapter 4, and what each is told."
+import numpy as np
+
+
+def softmax(z, axis=-1):
+    e = np.exp(z - z.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+def without_maximum(s, t): e = np.exp(s / t); return e / e.sum(-1, keepdims=True)
+def precision(w, y): return y[np.argsort(-w)].cumsum() / np.arange(1, len(y) + 1)
+def common(a, b): return min(a[1], b[1]) - max(a[0], b[0])
+def length(a): return a[1] - a[0]
+
+
+WRONG = [
+    ("4.1", lambda s, t: softmax(s / t, 0), "over the positions"),
+    ("4.1", lambda s, t: softmax(s * t), "You multiply by the temperature"),
+    ("4.1", lambda s, t: softmax(s), "The temperature is not used"),
+    ("4.1", lambda s, t: np.exp(s / t), "do not sum to one"),
+    ("4.1", without_maximum, "subtract each row's maximum"),
+    ("4.1", lambda s, t: softmax(s / t).T, "the axes are exchanged"),
+    ("4.1", lambda s: softmax(s), "Your function stops"),
+    ("4.2", lambda P, m: P.mean(0), "The mask makes no difference"),
+    ("4.2", lambda P, m: (P * m[:, None]).mean(0), "divide by the number of those who vote"),
+    ("4.2", lambda P, m: P[m].sum(0), "take the mean"),
+    ("4.2", lambda P, m: P[m].mean(1), "You average over the frames"),
+    ("4.2", lambda P, m: P[m].mean(), "a weight for each frame"),
+    ("4.3", lambda w, y: precision(-w, y)[y[np.argsort(w)]].mean(), "begins with the smallest weight"),
+    ("4.3", lambda w, y: precision(w, y).mean(), "over all places of the ranking"),
+    ("4.3", lambda w, y: precision(w, y)[y[np.argsort(-w)]].sum(), "take their mean"),
+    ("4.3", lambda w, y: (y.cumsum() / np.arange(1, len(y) + 1))[y].mean(), "still in the order of time"),
+    ("4.3", lambda w, y: precision(w, y), "has the shape"),
+    ("4.4", "SAW", "leaving out the padding helps"),
+    ("4.4", "WSA", "leaving out the padding helps"),
+    ("4.4", "AWS", "not the best"),
+    ("4.4", "padding", "the three letters"),
+    ("4.5", 0.34, "That would be chance"),
+    ("4.5", 0.75, "It is higher"),
+    ("4.5", 34, "from 0 to 1"),
+    ("4.5", "high", "should be numbers"),
+    ("4.6", lambda a, b: common(a, b) / (max(a[1], b[1]) - min(a[0], b[0])), "use max(0, …)"),
+    ("4.6", lambda a, b: max(0, common(a, b)) / (length(a) + length(b)), "counted twice"),
+    ("4.6", lambda a, b: max(0, common(a, b)) / length(b), "that is recall"),
+    ("4.6", lambda a, b: max(0, common(a, b)) / min(length(a), length(b)), "by the shorter window"),
+]
