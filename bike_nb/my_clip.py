@@ -36,7 +36,7 @@ def concepts_from(text)->list: # or None
 def frames_from(text)->int:
     "A number of frames."
     if re.fullmatch(r"\s*\d{1,9}\s*", text) and 1 <= (n := int(text)) <= MOST_FRAMES: return n
-    raise MyClipError(f'Frames: "{text}" is not a whole number from 1 to {MOST_FRAMES}.')
+    raise MyClipError(f'Frames: "{text[:40]}" is not a whole number from 1 to {MOST_FRAMES}.')
 
 # %% ../nbs/18_my_clip.ipynb #685e20f7
 def seconds_from(text, what)->float: # or None
@@ -44,7 +44,7 @@ def seconds_from(text, what)->float: # or None
     if not text.strip(): return None
     found = re.fullmatch(r"\s*(?:(\d{1,4}):)?(\d{1,6}(?:[.,]\d*)?)\s*", text)
     if found: return 60 * int(found[1] or 0) + float(found[2].replace(",", "."))
-    raise MyClipError(f'{what}: "{text}" is no time: write seconds such as 2.5, or minutes and seconds such as 1:30, or leave it empty.')
+    raise MyClipError(f'{what}: "{text[:40]}" is no time: write seconds such as 2.5, or minutes and seconds such as 1:30, or leave it empty.')
 
 # %% ../nbs/18_my_clip.ipynb #8790741e
 def model_from(text)->str:
@@ -155,7 +155,7 @@ def in_words(error, path=None, shown=None)->str: # replace that path by this nam
 def begin(form, said)->dict:
     "Keep what was typed, forget what came before; the arguments of `explain`."
     form.drop()
-    form.busy = form.error = ""
+    form.busy, form.error, form.status = "look", "", "Reading the form…"
     form.trouble, values = None, said.get("values")
     if isinstance(values, dict): form.values = BLANK | {k: clean(v) for k, v in values.items() if k in BLANK}
     return settings(form.values)

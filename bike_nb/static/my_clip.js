@@ -177,7 +177,9 @@ function render({ model, el }) {
   }
   function answer(mine) {                                // the acknowledgement of the last piece
     return new Promise((resolve, reject) => {
-      const clock = setTimeout(() => reject(new Error(silence())), options().patience * 1e3);
+      let clock;
+      mine.alive = () => { clearTimeout(clock); clock = setTimeout(() => reject(new Error(silence())), options().patience * 1e3); };
+      mine.alive();
       mine.end = (error) => { clearTimeout(clock); reject(error); };
       mine.hear = (m) => { clearTimeout(clock); m.kind === "ack" ? resolve(m.received) : reject(new Error(m.error)); };
     });
@@ -251,7 +253,7 @@ function render({ model, el }) {
     "msg:custom": (m) => { if (job && m.upload === job.id) job.hear?.(m); },
     "change:values": fill,
     "change:busy": () => { answered(); show(); },
-    "change:status": () => { answered(); show(); },
+    "change:status": () => { answered(); job?.alive?.(); show(); },
     "change:error": () => { answered(); complain(model.get("error")); },
     "comm_live_update": () => {                          // the kernel went away
       if (!busy()) return;
