@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from importlib.resources import files
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -224,8 +225,8 @@ def width(text)->int:
 def elide(text, limit)->str:
     "A text of at most `limit` columns, with … for what is left out."
     if width(text) <= limit: return text
-    while width(text) > limit - 1: text = text[:-1]
-    return text.rstrip() + "…"
+    fits = takewhile(lambda w: w < limit, accumulate(map(width, text)))
+    return text[:len(list(fits))].rstrip() + "…"
 
 # %% ../nbs/09_explain.ipynb #b6f52b24
 def columns(rows, right=())->str: # rows of texts; numbers of the columns to be set to the right
