@@ -168,7 +168,10 @@ class Notebook:
         tab.locator(".jp-Notebook .jp-Cell").first.wait_for()
         self.js("await panel.context.ready")
 
-    def js(self, code): return self.tab.evaluate(f"async () => {{ {self.PANEL} {code} }}")
+    def js(self, code, seconds=55):
+        "What a piece of JavaScript returns, that knows the application as `app` and the notebook as `panel`."
+        return self.tab.evaluate(f"""() => Promise.race([(async () => {{ {self.PANEL} {code} }})(),
+          new Promise((_, no) => setTimeout(no, {seconds * 1000}, new Error("JupyterLab does not answer within {seconds} s")))])""")
 
     def command(self, name, **args):
         "One of the application's commands, such as docmanager:save."

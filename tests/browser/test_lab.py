@@ -14,7 +14,7 @@ viewer"""
 COMPARE = f"""from bike_nb.widgets import compare
 viewer = compare([{str(KITE)!r}, {str(KITE.with_name('01_playing_the_guitar.mp4'))!r}], {NAMES!r}, num_frames=6)
 viewer"""
-ERRORS = "Error displaying widget", "Error creating widget", "Error rendering", "model not found", "Click to show javascript error"
+ERRORS = "Error displaying widget", "Error creating widget", "Error rendering", "model not found", "Loading widget", "Click to show javascript error"
 
 
 def live(nb):
@@ -99,14 +99,21 @@ def test_a_concept_is_typed_and_its_curve_appears(page, lab, app):
 
 
 def test_python_follows_the_controls_and_leads_them(page, lab):
-    nb = lab.open(page(width=1400, height=1000), lab.write("view.ipynb", SHOW))
+    tab, sent = page(width=1400, height=1000), []
+    tab.on("websocket", lambda w: w.on("framesent", lambda m: "/channels" in w.url and sent.append(m)))
+    nb = lab.open(tab, lab.write("view.ipynb", SHOW))
     nb.run_all()
-    root, tab = live(nb), nb.tab
+    root = live(nb)
     view = lambda: nb.ask("import json; print(json.dumps(viewer.view))")
     slider = tab.get_by_role("slider", name="Temperature")
     slider.fill(str(int(slider.get_attribute("max")) // 2))
     tab.get_by_role("checkbox", name="Padding").uncheck()
     tab.get_by_role("button", name="Hide a person", exact=True).click()
+    tab.get_by_role("button", name="Play", exact=True).click()
+    until(nb, "v.playing && v.time > .2")
+    told = len(sent)
+    tab.wait_for_timeout(1000)
+    assert values(nb)["playing"] and len(sent) == told                                      # nothing goes to the kernel while it plays
     tab.get_by_role("slider", name="Time").focus()
     tab.keyboard.press("End")
     tab.wait_for_timeout(800)                                                               # it tells at most four times a second

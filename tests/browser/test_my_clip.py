@@ -270,7 +270,7 @@ def test_cancel_and_restart(page, lab, tmp_path):
 
 
 def test_a_saved_notebook_says_what_it_was(page, lab):
-    nb = lab.open(page(width=1400, height=1000), lab.write("saved-clip.ipynb", CELL, "my_clip()"))
+    nb = lab.open(page(width=1400, height=1000), lab.write("saved-clip.ipynb", CELL.removesuffix("clip") + "print('before it')\nclip", "my_clip()"))
     nb.run_all()
     tab = nb.tab
     tab.locator(".bike-clip").nth(1).wait_for(timeout=60_000)
@@ -281,7 +281,8 @@ def test_a_saved_notebook_says_what_it_was(page, lab):
     tab = page(width=1400, height=1000)
     lab.open(tab, "saved-clip.ipynb")
     tab.locator(".bike-clip-still iframe").content_frame.locator('path.curve[data-name="a kite"]').wait_for()
-    tab.wait_for_timeout(1500)                                                              # the widget manager gives up on the model meanwhile
+    tab.get_by_text(re.compile("Error displaying widget")).nth(1).wait_for(state="attached")  # the widget manager has given up on the models, and nobody sees it
     assert tab.get_by_text("It needs a running kernel").filter(visible=True).count() == 2
-    assert not tab.get_by_text(re.compile("Error displaying widget|model not found")).filter(visible=True).count()
+    assert tab.locator(".jp-OutputArea").get_by_text("before it").filter(visible=True).count() == 1
+    assert not tab.get_by_text(re.compile("Error displaying widget|model not found|Loading widget")).filter(visible=True).count()
     page.said[:] = [s for s in page.said if "model not found" not in s]
