@@ -258,7 +258,7 @@ function pageHost({ data, media, view }) {
 // The picture: the video where it plays, else the frames
 class Stage {
   constructor(viewer, show, media) {
-    Object.assign(this, { viewer, show, media, images: new Map(), wanted: null });
+    Object.assign(this, { viewer, show, media, images: new Map(), sought: NaN });
     this.canvas = make("canvas", { class: "picture", role: "img", width: media.width, height: media.height });
     this.node = make("div", { class: "stage" }, this.canvas);
     this.indices = media.frames.map(([i]) => i);
@@ -277,7 +277,7 @@ class Stage {
     try { this.blob = blob(type, data); } catch { return; }
     video.addEventListener("error", drop);
     video.addEventListener("loadeddata", () => { video.hidden = false; this.canvas.classList.add("under"); this.seek(true); });
-    video.addEventListener("seeked", () => { if (this.wanted !== null) { const t = this.wanted; this.wanted = null; video.currentTime = t; } });
+    video.addEventListener("seeked", () => { if (!this.viewer.playing) this.seek(); }); // the cursor may have gone on meanwhile
     video.src = this.blob;
     this.video = video; this.offset = offset || 0;
     this.node.append(video);
@@ -292,13 +292,13 @@ class Stage {
     this.canvas.getContext("2d").drawImage(image, 0, 0, this.canvas.width, this.canvas.height);
     this.drawn = i;
   }
-  seek(force) { // while one seek is under way, only the latest wish is kept
-    if (!this.ready) return;
+  seek(force) { // one at a time: when it is done, it is seen whether another one is needed
+    if (!this.ready || this.video.seeking) return;
     const t = clamp(this.show.time - this.offset, 0, Math.max(0, (this.video.duration || 0) - 0.001));
-    if (!force && Math.abs(this.video.currentTime - t) < 0.004) return;
-    if (this.video.seeking) this.wanted = t; else this.video.currentTime = t;
+    if (!force && (Math.abs(this.video.currentTime - t) < 0.004 || Math.abs(this.sought - t) < 0.004)) return;
+    this.video.currentTime = this.sought = t;
   }
-  play() { if (this.ready) { this.seek(); const p = this.video.play(); if (p) p.catch(() => {}); } }
+  play() { if (this.ready) { this.seek(); this.sought = NaN; const p = this.video.play(); if (p) p.catch(() => {}); } }
   pause() { if (this.video) this.video.pause(); }
   update(what) {
     if (what.layout) this.resize();
