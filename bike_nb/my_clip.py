@@ -12,12 +12,13 @@ __all__ = ['MOST_FRAMES', 'MOST_CONCEPTS', 'BLANK', 'VIDEOS', 'MB', 'PIECE', 'OU
 
 # %% ../nbs/18_my_clip.ipynb #99af7203
 import math, re, shutil, tempfile, time, traceback, warnings, weakref
+from html import escape
 from pathlib import Path
 
 import anywidget, ipywidgets, traitlets
 
 from .explain import check_concepts, explain
-from .widgets import as_data, framed, media, page, static, title
+from .widgets import as_data, media, page, static, title
 
 # %% ../nbs/18_my_clip.ipynb #84a0ba27
 class MyClipError(ValueError):
@@ -285,14 +286,17 @@ def remarks(said, e, path, shown, most=2)->list: # warnings, an `Explanation`
 SENTENCE = "A form to upload or choose a video and to look for concepts in it. It needs a running kernel: run this cell."
 STILL_CSS = """<style>
 .jp-OutputArea-child:has(.bike-clip-still):has(+ .jp-OutputArea-child .bike-clip) { display: none; }
-.jp-OutputArea-child:has(.bike-clip-still) + .jp-OutputArea-child:has([data-mime-type*="widget-view"]):not(:has(.bike-clip)) { display: none; }
+.jp-OutputArea-child:has(.bike-clip-still) + .jp-OutputArea-child:not(:has(.bike-clip, [data-mime-type])) { display: none; }
+.bike-clip-still iframe { width: 100%; height: 860px; border: 0; resize: vertical; }
 </style>"""
 
 # %% ../nbs/18_my_clip.ipynb #bcd936d0
 def still(e=None, viewer=None)->dict: # mimebundle; an `Explanation` and its `Viewer`
     "What a notebook shows without a kernel."
-    seen = framed(page(viewer.data, [media(e, 0, 150_000, 192)], title(e)), viewer.fallback) if e else ""
-    return {"text/html": f'{STILL_CSS}<div class="bike-clip-still"><p>{SENTENCE}</p>{seen}</div>', "text/plain": SENTENCE}
+    seen = escape(page(viewer.data, [media(e, 0, 150_000, 192)], title(e))) if e else ""
+    frame = f'<iframe title="Viewer" sandbox="allow-scripts" loading="lazy" srcdoc="{seen}"></iframe>' if e else ""
+    key = f' data-bike-static="{viewer.fallback}"' if e else ""        # the viewer hides what bears it, where CSS does not
+    return {"text/html": f'{STILL_CSS}<div class="bike-clip-still"{key}><p>{SENTENCE}</p>{frame}</div>', "text/plain": SENTENCE}
 
 # %% ../nbs/18_my_clip.ipynb #3278123d
 class MyClip(ipywidgets.VBox):
@@ -308,9 +312,9 @@ class MyClip(ipywidgets.VBox):
         began, old = time.time(), self.viewer
         e, viewer, said = look_at(self, path, **asked)
         if shown: rename(e, viewer, path, shown)
+        if self._output: self._output.update(still(e, viewer), raw=True)
         self.explanation, self.viewer, self.children = e, viewer, [self.form, viewer]
         if old: old.close()
-        if self._output: self._output.update(still(e, viewer), raw=True)
         self.form.status = " ".join([f"{title(e)}: {len(e.times)} frames in {time.time() - began:.1f} s.", *remarks(said, e, path, shown)])
 
     @property

@@ -267,6 +267,8 @@ function render({ model, el }) {
   fill();
   complain(model.get("error"));
   el.append(root);
+  for (const still of document.querySelectorAll(".bike-clip-still:not(:has(iframe))"))   // where JupyterLab's classes are not, and so no rule of CSS
+    if (!still.closest(".jp-OutputArea")) still.hidden = true;
   return () => {
     job?.stop(); answered(); clearTimeout(timer);
     unfollow();
