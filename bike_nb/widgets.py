@@ -221,7 +221,7 @@ def to_html(explanations, path=None, truth=None, theme=None, view=None, video=1_
 
 # %% ../nbs/10_widgets.ipynb #64ac40df
 FALLBACK_CSS = """<style>
-.jp-OutputArea-child:has(+ .jp-OutputArea-child .bike-static) { display: none; }
+.jp-OutputArea-child:has(img):has(+ .jp-OutputArea-child .bike-static) { display: none; }
 .jp-OutputArea-child:has(.bike-static) + .jp-OutputArea-child:not(:has(.bike-viewer, [data-mime-type])) { display: none; }
 .jp-OutputArea-child:has(.bike-static):has(+ .jp-OutputArea-child .bike-viewer) { display: none; }
 .bike-static iframe { width: 100%; height: 860px; border: 0; resize: vertical; }
