@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lab check export notebooks readme bench tiny small cards worlds samples pictures wheel constraints clean
+.PHONY: help venv demo test lab check export notebooks readme docs bench tiny small cards worlds samples pictures wheel constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ notebooks: export ## run the notebooks and keep their outputs, cleaned (one: mak
 
 readme: $(READY) ## write README.md from nbs/index.ipynb
 	$(BIN)/python scripts/make_readme.py
+
+docs: $(READY) ## build the site in _docs/ from the notebooks as they are (a minute), and follow its links; it opens from disk: _docs/index.html
+	$(BIN)/python scripts/make_docs.py
 
 bench: $(READY) ## measure what benchmarks/ measures and print the tables (2 threads; let the machine be idle)
 	@for f in benchmarks/*.py; do echo "== $$f"; OMP_NUM_THREADS=2 $(BIN)/python "$$f" || exit 1; done
