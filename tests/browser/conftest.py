@@ -57,7 +57,7 @@ class Tabs:
         context = self.browser.new_context(viewport=dict(width=width, height=height), color_scheme="dark" if dark else "light",
                                            reduced_motion="reduce" if still else "no-preference", **context)
         self.contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(30_000)
         context.on("request", lambda r: self.asked.append(r.url))
         if offline:
             context.route(lambda url: not url.startswith(LOCAL), lambda route: route.abort())
@@ -74,7 +74,7 @@ class Tabs:
     def complaints(self): return [s for s in self.said if not any(re.search(n, s) for n in NOISE)]
 
     def close(self):
-        for c in self.contexts: c.close()
+        while self.contexts: self.contexts.pop().close()
 
 
 @pytest.fixture
@@ -141,8 +141,11 @@ class Lab:
 
     def shutdown(self):
         "End all kernels, and with them their sessions."
-        for s in self.api("sessions"): self.api(f"sessions/{s['id']}", "DELETE")
-        for k in self.api("kernels"): self.api(f"kernels/{k['id']}", "DELETE")
+        for what in "sessions", "kernels":
+            for x in self.api(what):
+                try: self.api(f"{what}/{x['id']}", "DELETE")
+                except urllib.error.HTTPError as error:
+                    if error.code != 404: raise                       # it has ended meanwhile
 
     def write(self, name, *cells):
         "A notebook of these cells: code, or Markdown where a text begins with #."
@@ -200,10 +203,18 @@ class Notebook:
 
 
 @pytest.fixture(scope="package")
-def lab(chromium, tmp_path_factory):
+def jupyter(chromium, tmp_path_factory):
     "A JupyterLab, started once."
     for module in ("jupyterlab", "notebook"):
         if find_spec(module) is None: cannot(f"the package {module} is not installed")
     lab = Lab(tmp_path_factory.mktemp("lab"))
     yield lab
     lab.stop()
+
+
+@pytest.fixture
+def lab(jupyter, page):
+    "The JupyterLab, whose kernels end with the test."
+    yield jupyter
+    page.close()
+    jupyter.shutdown()

@@ -155,17 +155,17 @@ def test_keys_and_clicks_stay_in_the_viewer(page, lab):
 
 
 @pytest.fixture(scope="module")
-def saved(chromium, lab):
+def saved(chromium, jupyter):
     "A notebook that was run and saved, and whose kernel is gone."
     page = Tabs(chromium)
-    nb = lab.open(page(width=1400, height=1000), lab.write("saved.ipynb", SHOW))
+    nb = jupyter.open(page(width=1400, height=1000), jupyter.write("saved.ipynb", SHOW))
     nb.run_all()
     live(nb)
     nb.save()
     nb.shutdown()
     page.close()
     assert page.complaints() == []
-    return lab.root/"saved.ipynb"
+    return jupyter.root/"saved.ipynb"
 
 
 def test_a_saved_notebook_shows_the_viewer_without_a_kernel(page, lab, saved):
