@@ -741,7 +741,8 @@ def check_concepts(concepts)->list: # distinct names, or None
 # %% ../nbs/09_explain.ipynb #0d65b00e
 def short_list(names, most=4, quote=False)->str:
     'The first few names, and how many more there are.'
-    said = ", ".join(f'"{n}"' if quote else n for n in names[:most])
+    named = [elide(n, 60) for n in names[:most]]
+    said = ", ".join(f'"{n}"' if quote else n for n in named)
     return said + (f" and {len(names) - most} more" if len(names) > most else "")
 
 # %% ../nbs/09_explain.ipynb #12a8eebb

@@ -719,7 +719,7 @@ class TokenMap {
     this.mark(); this.tell();
     e.preventDefault(); e.stopPropagation();
   }
-  tell() { this.viewer.tellSoon(true); }
+  tell() { this.entitle(); this.viewer.tellSoon(true); }
   tokenName(c, row) { return row.tokens.length > 1 ? `padding ×${row.tokens.length}` : c.pieces[row.tokens[0]] || (c.kinds[row.tokens[0]] === "p" ? "padding" : "blank"); }
   value(row, frame) {
     const c = this.concept, w = c.weights;
@@ -741,8 +741,11 @@ class TokenMap {
     if (!this.rows || !this.rows.length) return;
     place(this.cursor, this.lay.x.to(this.lay.x === this.show.lay.x ? this.show.lay.x.from(this.show.x) : this.show.time) - this.lay.left, 0);
     this.mark();
-    if (!viewer.playing) attr(this.app, "aria-label", `Weights of tokens and frames of ${short(viewer.label(this.concept.name))}: ${this.spell(this.cell.row, this.show.frame)}. Arrow keys move.`);
+    if (!viewer.playing) this.entitle();
     if (this.axisOf !== panel || what.layout) this.drawAxis();
+  }
+  entitle() {
+    attr(this.app, "aria-label", `Weights of tokens and frames of ${short(this.viewer.label(this.concept.name))}: ${this.spell(this.cell.row, this.show.frame)}. Arrow keys move.`);
   }
   choices() {
     const { viewer } = this, list = viewer.listed(this.show.panel);
