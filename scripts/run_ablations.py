@@ -1,0 +1,365 @@
+"""The paper's ablations on the miniature world: a row a question, setting, seed and figure, in configs/ablations.csv.
+
+    python scripts/run_ablations.py                                    # everything that is not there yet, seeds 1 to 5
+    python scripts/run_ablations.py --only pooling frames --seeds 1    # some questions, one seed
+    python scripts/run_ablations.py --table                            # means and 95 % intervals over the seeds (Student's t)
+
+A seed gives its own test clips (numbers that no shipped model was trained on), its own few-shot clips and its own training. Rows that are
+there are not computed again; `--again` does. The image tower stays as it is, so each clip is drawn and embedded once and its frame
+embeddings are kept in out/ablations/. What is trained goes through the library's own loop (`bike_nb.training`), which is given these
+embeddings in place of pictures; that is exact, since nothing else looks at the pictures.
+"""
+import argparse, copy, csv, math, os, sys, tempfile, time
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+from torch.utils.data import Dataset
+
+from bike_nb import training as T, world
+from bike_nb.attributes import Lexicon, associate, attribute_sentence
+from bike_nb.board import FIRST, KINDS, ROOM, ClipSet, colour_questions, frame_moments, lexicon
+from bike_nb.data import make_loader
+from bike_nb.encoder import load_encoder
+from bike_nb.evaluation import Estimate, STUDENT, hits, saliency_scores
+from bike_nb.model import VideoBranch, fuse
+from bike_nb.splits import fingerprint, make_split
+from bike_nb.spotting import concept_spotting, mean_pooling, saliency
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, KEPT = ROOT/"configs"/"ablations.csv", ROOT/"out"/"ablations"
+FIELDS = "question", "setting", "seed", "figure", "value", "clips", "difficulty", "command"
+FOURTEEN, SIX, PLACED = world.SINGLE_FRAME, KINDS["order"].classes, list(world.PLACED)
+ASKED = {"actions": 210, "novel": 510, "placed": 510, "seen pairs": 280, "held-out pairs": 280} # so that each kind has 204 clips or more
+LENGTHS = {"6–12 %": (.06, .12), "12–30 %": (.12, .3), "30–50 %": (.3, .5), "60–90 %": (.6, .9)}            # 12–30 %: difficulty 2 itself
+
+
+def clips_of(kind, seed, difficulty):
+    "(clips, class of each) of a kind: one of the board's, a span of `LENGTHS`, or what is trained on."
+    if kind in LENGTHS:
+        some = [world.sample_clip(FIRST + seed * ROOM + 15_000 + i, FOURTEEN[i % 14], span=LENGTHS[kind], difficulty=difficulty) for i in range(ASKED["actions"])]
+        return some, [c.action for c in some]
+    if kind == "few-shot": entries, names = make_split("few-shot", difficulty, 100 + seed, {"val": 1}, shots=16).parts["train"], FOURTEEN
+    elif kind in ("order", "order, training"):                               # as in chapter 7: the action fills most of the clip, in one shot
+        first, n = (16_000, 204) if kind == "order" else (17_000, 240)
+        some = [world.sample_clip(FIRST + seed * ROOM + first + i, SIX[i % 6], span=(.7, 1), cut=False, difficulty=difficulty) for i in range(n)]
+        return some, [c.action for c in some]
+    else:
+        some, turns = KINDS[kind].clips(seed, ASKED[kind], difficulty), KINDS[kind].classes
+        return some, [turns[i % len(turns)] for i in range(len(some))]
+    return [e.clip() for e in entries], [names[e.labels[0]] for e in entries]
+
+
+class Lab:
+    "The clips of one seed, embedded once, in front of the tiny model."
+    encoder, texts, folder = None, {}, None
+
+    def __init__(self, seed, keep=True): # keep=False: nothing is read from or written to the folder of embeddings
+        self.seed, self.sets, self.keep = seed, {}, keep
+        if Lab.encoder: return
+        Lab.encoder = load_encoder("tiny", device="cpu")
+        Lab.encoder.model.visual.to(memory_format=torch.channels_last)       # a third faster
+        Lab.folder = KEPT/f"{Lab.encoder.fingerprint[:8]}-{fingerprint()}"
+
+    def clips(self, kind, difficulty=2, frames=16)->ClipSet:
+        key = kind, difficulty, frames
+        if key not in self.sets:
+            some, names = clips_of(kind, self.seed, difficulty)
+            times = frame_moments(kind, some, self.seed, frames)
+            self.sets[key] = ClipSet(some, times, self.embedded("_".join(map(str, (*key, self.seed))), some, times), names)
+        return self.sets[key]
+
+    def embedded(self, name, some, times)->torch.Tensor: # (B,T,D)
+        path = Lab.folder/f"{name.replace(' %', '').replace(' ', '-').replace(',', '')}.pt"
+        if self.keep and path.exists(): return torch.load(path)
+        x = torch.stack([self.encoder.encode_video(world.render(c, t), batch_size=16) for c, t in zip(some, times)])
+        if self.keep:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(x, tmp := path.with_suffix(f".{os.getpid()}")); os.replace(tmp, path)
+        return x
+
+    def text(self, names, template="{}"):
+        key = tuple(names), template
+        if key not in Lab.texts: Lab.texts[key] = self.encoder.encode_text(list(names), template=template)
+        return Lab.texts[key]
+
+    @cached_property
+    def scale(self): return self.encoder.model.logit_scale.exp().item()
+
+
+def top1(logits, s, names): return hits(logits, s.labels(names)).double().mean().item()
+def spot(lab, s, names, temperature=.01): t = lab.text(names); return concept_spotting(s.frames, t.tokens, t.classes, temperature)
+def pool(lab, s, names): return mean_pooling(s.frames, lab.text(names).classes)
+def acting(s): return torch.tensor([[c.acting(t) for t in ts] for c, ts in zip(s.clips, s.times)])
+
+
+# Questions: name: (about, difficulty, settings, function of (lab, setting) → {figure: (value, clips)}), in order of importance.
+QUESTIONS = {}
+
+def question(name, about, settings, difficulty=2):
+    def keep(f): QUESTIONS[name] = about, difficulty, list(settings), f; return f
+    return keep
+
+
+@question("pooling", "mean pooling or concept spotting?", ["mean pooling", "concept spotting"])
+def _(lab, setting):
+    out, how = {}, dict(zip(QUESTIONS["pooling"][2], (pool, spot)))[setting]
+    for kind, names in (("actions", FOURTEEN), ("placed", PLACED)):
+        s = lab.clips(kind); out[f"top-1, {kind}"] = top1(how(lab, s, names), s, names), len(s.clips)
+    return out
+
+@question("held-out", "pairs of thing and colour that training never showed", ["seen pairs", "held-out pairs"])
+def _(lab, setting):
+    s, colours = lab.clips(setting), list(world.COLOURS)
+    asked = colour_questions(s, setting == "held-out pairs")
+    nouns = sorted({n for _, n, _ in asked})
+    text = normalize(lab.text([f"{c} {n}" for n in nouns for c in colours]).classes, dim=-1).unflatten(0, (-1, 9))
+    frames = normalize(s.frames[:, 0], dim=-1)
+    right = [(n == "shirt", (text[nouns.index(n)] @ frames[i]).argmax().item() == colours.index(c)) for i, n, c in asked]
+    groups = {what: [r for is_, r in right if is_ == shirt] for what, shirt in (("colour among nine", False), ("colour of a shirt", True))}
+    return {what: (float(np.mean(rs)), len(rs)) for what, rs in groups.items()}
+
+@question("temperature", "how sharp should the weights be?", ["0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "1"])
+def _(lab, setting):
+    s, t = lab.clips("actions"), lab.text(FOURTEEN)
+    weights = saliency(t.tokens, s.frames, float(setting))[s.labels(FOURTEEN), torch.arange(len(s.clips))]
+    return {"top-1": (top1(spot(lab, s, FOURTEEN, float(setting)), s, FOURTEEN), len(s.clips)),
+            "saliency AP": (saliency_scores(weights, acting(s))["AP"].nanmean().item(), len(s.clips))}
+
+
+# Attributes: five words a clip make a sentence, the frozen text tower compares it with the names of the classes, as on the board.
+
+def words_of(which, encoder):
+    every = lexicon(encoder)
+    places, actions = [w for w in every if w in world.SCENES], [w for w in every if w in FOURTEEN]
+    return {"all words": every, "things and places": [w for w in every if w not in actions], "things": [w for w in every if w not in actions + places],
+            "actions": actions, "places": places}.get(which) or list(Lexicon.load(which))
+
+def said(lab, s, names, k=5, how="mean", which="all words")->torch.Tensor: # (B,A) cosines of attribute sentences and names
+    key = "lexicon", which
+    if key not in Lab.texts:
+        words = Lab.texts[key] = Lexicon(words_of(which, lab.encoder), name=which)
+        words.encode(lab.encoder, cache_dir=False)
+    sentences = [attribute_sentence(found) for found in associate(s.frames, Lab.texts[key], k=k, pool=how)]
+    return normalize(lab.encoder.encode_classes(sentences).cpu(), dim=-1) @ normalize(lab.text(names).classes, dim=-1).T
+
+def fused(lab, s, names, attributes, weight=.7):
+    return fuse((lab.scale * spot(lab, s, names)).softmax(-1), (lab.scale * attributes).softmax(-1), weight)
+
+def attribute_figures(lab, how, kinds=("placed",), **more):
+    out = {}
+    for kind in kinds:
+        names, s = (PLACED if kind == "placed" else FOURTEEN), lab.clips(kind)
+        x = said(lab, s, names, how=how, **more)
+        out |= {f"attributes alone, {kind}, {how}": (top1(x, s, names), len(s.clips)), f"fused 0.7, {kind}, {how}": (top1(fused(lab, s, names, x), s, names), len(s.clips))}
+    return out
+
+@question("attribute pooling", "attributes of the mean frame or of the best frame?", ["mean", "max"])
+def _(lab, setting):
+    s, words = lab.clips("actions"), lexicon(lab.encoder)
+    f, c, shown = normalize(s.frames, dim=-1), normalize(lab.text(words).classes, dim=-1), s.shown(words).any(1)
+    x = (f @ c.T).amax(1) if setting == "max" else normalize(s.frames.mean(1), dim=-1) @ c.T
+    five = shown.gather(1, x.topk(5).indices).double().mean().item()
+    figures = attribute_figures(lab, setting, ("placed", "actions"))
+    return {k.removesuffix(f", {setting}"): v for k, v in figures.items()} | {"true words among five": (five, len(s.clips))}
+
+@question("number of attributes", "how many words make the sentence?", ["1", "2", "3", "5", "8", "12"])
+def _(lab, setting): return attribute_figures(lab, "mean", k=int(setting)) | attribute_figures(lab, "max", k=int(setting))
+
+@question("lexicon", "which words may be said?", ["all words", "things and places", "things", "actions", "places", "imagenet"])
+def _(lab, setting): return attribute_figures(lab, "mean", which=setting) | attribute_figures(lab, "max", which=setting)
+
+@question("fusion", "how much does the video branch count?", [f"{w / 10:g}" for w in range(11)])
+def _(lab, setting):
+    out = {}
+    for kind, names, how in (("placed", PLACED, "mean"), ("placed", PLACED, "max"), ("actions", FOURTEEN, "max")):
+        s = lab.clips(kind)
+        out[f"top-1, {kind}, {how}"] = top1(fused(lab, s, names, said(lab, s, names, how=how), float(setting)), s, names), len(s.clips)
+    return out
+
+
+# Training: the library's loop, on embeddings.
+
+class Remembered(Dataset):
+    "Frame embeddings (N,T,D) as the loop wants a dataset."
+    def __init__(self, frames, labels, classes, sentences=None): self.frames, self.labels, self.classes, self.sentences = frames, labels, classes, sentences
+    def __len__(self): return len(self.labels)
+    def set_epoch(self, epoch): pass
+    def __getitem__(self, i):
+        i = i[1] if isinstance(i, tuple) else i
+        more = {"sentence": self.sentences[i]} if self.sentences else {}
+        return dict(frames=self.frames[i][None], label=self.labels[i], index=torch.tensor(i), path=str(i), missing="", note="", **more)
+
+class RememberedRun(T.Run):
+    "`Run` of `bike_nb.training`, except that the image tower has done its work already."
+    def __init__(self, config, data, folder, layers=6):
+        self.config, self.folder, self.ranks, self.progress = config, Path(folder), T.Ranks(), False
+        self.branch, self.model, self.train = config.network.branch, T.prepare_model(config, T.Ranks()), data
+        self.model.encode_frames = lambda x: x
+        if layers != 6: replace_head(self.model, config, layers)
+        self.loader = make_loader(data, config.data.batch_size, 0, shuffle=True, seed=config.seed, drop_last=True)
+        self.iterations, self.where = len(self.loader), dict(epoch=0, step=0, done=0, best=-1.)
+        self.learner = T.Learner(self.model, data.classes, config)
+        self.optimizer, self.schedule = T.make_optimizer(self.model, config), T.make_schedule(config)
+        self.weights, self.half, scaled = T.pick_precision(config.solver.precision, self.ranks.device)
+        self.scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+
+def replace_head(model, config, layers):
+    "A temporal transformer of fewer blocks, which a few hundred clips can teach."
+    model.video, n = VideoBranch(model.dim, "Transf", config.network.interaction, layers=layers), config.network
+    T.set_positions(model.video.frame_position_embeddings.weight, n.position_init, n.position_std)
+
+def train(s, names, seed, steps, batch, *overrides, layers=6):
+    "A model trained on a `ClipSet`; frozen image tower."
+    epochs = math.ceil(steps / (len(s.clips) // batch))
+    config = T.TrainConfig.from_yaml(ROOT/"configs"/"world_general.yaml", [f"seed={seed}", f"epochs={epochs}", f"batch_size={batch}", "precision=fp32", "branch=video",
+                                     f"lr_warmup_step={epochs / 10}", "data.reversals=null", "print_freq=1000", *overrides])
+    T.seed_all(seed)
+    data = Remembered(s.frames, s.labels(names), names)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RememberedRun(config, data, folder, layers)
+        log, bar = T.Log(run.folder), T.progress_bar(run)
+        while run.where["epoch"] < epochs:
+            T.train_epoch(run, run.learner, log, bar); run.where.update(epoch=run.where["epoch"] + 1, step=0)
+    return run.model.eval()
+
+@torch.no_grad()
+def answers(model, s, names): # (B,A)
+    return model.video_logits(s.frames, model.encode_text(names))
+
+# What of the model is trained: the head, and whether the text tower learns along.
+TRAINED = {"text tower": ["sim_header=None", "fix_text=false", "lr=1.e-4"], "transformer": ["sim_header=Transf", "fix_text=true", "lr=5.e-4"],
+           "transformer + text tower": ["sim_header=Transf", "fix_text=false", "lr=5.e-4", "text_ratio=0.2"]}
+
+@question("time", "opening or closing a door, which only the order of frames tells apart: what must be trained? 8 frames, long actions", ["nothing", *TRAINED], difficulty=0)
+def _(lab, setting):
+    s, names = lab.clips("door", 0, 8), DOOR
+    if setting == "nothing": return {"direction": (top1(spot(lab, s, names), s, names), len(s.clips))}
+    ratio = ["text_ratio=1.0"] if "text" in setting else []
+    model = train(lab.clips("door, training", 0, 8), names, lab.seed, 300, 16, *TRAINED[setting], "lr=1.e-3", *ratio, f"data.reversals={[names]}")
+    out = {"direction": (top1(answers(model, s, names), s, names), len(s.clips))}
+    return out | ({"direction, transformer taken out": (top1(answers(without_order(model), s, names), s, names), len(s.clips))} if "transformer" in setting else {})
+
+def without_order(model):
+    plain = copy.deepcopy(model)
+    plain.video = VideoBranch(model.dim, "None", model.video.interaction, temperature=model.video.temperature)
+    return plain.eval()
+
+def shots(s, k):
+    "The first k clips of each of fourteen classes."
+    return ClipSet(s.clips[:14 * k], s.times[:14 * k], s.frames[:14 * k], s.names[:14 * k])
+
+def learned(lab, k, *overrides, steps=40):
+    s = shots(lab.clips("few-shot"), k)
+    return train(s, FOURTEEN, lab.seed, steps, min(28, 14 * k), "position_init=normal", "position_std=0.02", *overrides)
+
+def known_and_novel(lab, model):
+    s, new = lab.clips("actions"), lab.clips("novel")
+    ask = (lambda s, names: answers(model, s, names)) if model else (lambda s, names: in_prompt(lab, s, names))
+    return {"top-1, fourteen actions": (top1(ask(s, FOURTEEN), s, FOURTEEN), len(s.clips)), "top-1, six novel actions": (top1(ask(new, list(world.NOVEL)), new, list(world.NOVEL)), len(new.clips))}
+
+def in_prompt(lab, s, names):
+    "Concept spotting without training, in the prompt that training uses."
+    t = lab.text(names, "This is a video about {}"); return concept_spotting(s.frames, t.tokens, t.classes)
+
+@question("text", "frozen or tuned text, with and without a temporal transformer; 16 clips a class", ["nothing", "text tower", "transformer", "transformer + text tower"])
+def _(lab, setting): return known_and_novel(lab, None if setting == "nothing" else learned(lab, 16, *TRAINED[setting]))
+
+@question("few-shot", "1, 2, 4, 8, 16 clips a class to learn from; the text tower is trained", ["0", "1", "2", "4", "8", "16"])
+def _(lab, setting):
+    return known_and_novel(lab, learned(lab, int(setting), *TRAINED["text tower"]) if setting != "0" else None)
+
+@question("pooling, trained", "mean pooling or concept spotting, trained that way on 16 clips a class", ["mean pooling", "concept spotting"])
+def _(lab, setting):
+    how = f"interaction={dict(zip(QUESTIONS['pooling'][2], ('DP', 'VCS')))[setting]}"
+    out = {}
+    for name in ("text tower", "transformer + text tower"):
+        x = known_and_novel(lab, learned(lab, 16, *TRAINED[name], how)); out[f"top-1, trained: {name}"] = x["top-1, fourteen actions"]
+    return out
+
+@question("frames", "how many frames of a clip?", ["2", "4", "8", "16"])
+def _(lab, setting):
+    s = lab.clips("actions", frames=int(setting))
+    return {f"top-1, {name}": (top1(how(lab, s, FOURTEEN), s, FOURTEEN), len(s.clips)) for name, how in (("mean pooling", pool), ("concept spotting", spot))}
+
+@question("length", "how much of the clip does the action fill? 8 frames", LENGTHS)
+def _(lab, setting):
+    s = lab.clips("actions" if setting == "12–30 %" else setting, frames=8)
+    out = {f"top-1, {name}": how(lab, s, FOURTEEN) for name, how in (("mean pooling", pool), ("concept spotting", spot))}
+    out |= {f"top-1, attributes alone, {how}": said(lab, s, FOURTEEN, how=how) for how in ("mean", "max")}
+    return {k: (top1(x, s, FOURTEEN), len(s.clips)) for k, x in out.items()}
+
+@question("novel", "actions that training never showed", ["mean pooling", "concept spotting"])
+def _(lab, setting):
+    how, new, s, every = (pool if setting == "mean pooling" else spot), lab.clips("novel"), lab.clips("actions"), FOURTEEN + list(world.NOVEL)
+    return {"novel among 6": (top1(how(lab, new, list(world.NOVEL)), new, list(world.NOVEL)), len(new.clips)),
+            "novel among 20": (top1(how(lab, new, every), new, every), len(new.clips)), "known among 20": (top1(how(lab, s, every), s, every), len(s.clips))}
+
+
+# Rows
+
+def compute(name, setting, seed, lab=None)->list:
+    "The rows of one setting and seed."
+    about, difficulty, _, f = QUESTIONS[name]
+    command = f"python scripts/run_ablations.py --only {name!r} --seeds {seed}".replace("'" if " " not in name else "", "")
+    return [dict(question=name, setting=setting, seed=seed, figure=figure, value=round(value, 4), clips=n, difficulty=difficulty, command=command)
+            for figure, (value, n) in f(lab or Lab(seed), setting).items()]
+
+def read(path=RESULTS)->list:
+    if not Path(path).exists(): return []
+    with open(path, newline="", encoding="utf-8") as f: return list(csv.DictReader(f))
+
+def place(row):
+    about, _, settings, _ = QUESTIONS[row["question"]]
+    return list(QUESTIONS).index(row["question"]), settings.index(row["setting"]), int(row["seed"])
+
+def add(new, path=RESULTS):
+    "Add rows, in order; those of the same question, setting and seed go. Several processes may do so."
+    import fcntl
+    key = lambda r: (r["question"], r["setting"], str(r["seed"]))
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with open(KEPT/f"{path.stem}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        rows = sorted([r for r in read(path) if key(r) not in set(map(key, new))] + new, key=place)
+        with open(tmp := path.with_suffix(".part"), "w", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, FIELDS, lineterminator="\n"); writer.writeheader(); writer.writerows(rows)
+        os.replace(tmp, path)
+
+def over_seeds(values)->Estimate:
+    "Mean of one value a seed with Student's 95 % interval of the mean, not cut off at 0 or 1 (differences use it, too)."
+    v, n = np.asarray(values, float), len(values)
+    half = STUDENT[n - 3] * v.std(ddof=1) / n**.5 if 3 <= n < 3 + len(STUDENT) else math.nan
+    return Estimate(v.mean(), v.mean() - half, v.mean() + half, n)
+
+def table(rows)->str:
+    out, seen = [], {}
+    for r in rows: seen.setdefault((r["question"], r["figure"]), {}).setdefault(r["setting"], []).append(float(r["value"]))
+    for (name, figure), settings in seen.items():
+        out.append(f"{name}: {figure}\n" + "\n".join(f"    {s:28} {over_seeds(v)}  {len(v)} seeds" for s, v in settings.items()))
+    return "\n".join(out)
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=list(QUESTIONS), default=list(QUESTIONS), metavar="QUESTION", help=", ".join(QUESTIONS))
+    parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1, 2, 3, 4, 5])
+    parser.add_argument("--settings", nargs="+", default=None, help="only these settings")
+    parser.add_argument("--again", action="store_true", help="compute rows that are there again")
+    parser.add_argument("--table", action="store_true", help="print the results that are there, and do nothing")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    if args.table: print(table([r for r in read(args.results) if r["question"] in args.only])); return
+    labs = {}
+    for name in args.only:
+        for seed in args.seeds:
+            for setting in QUESTIONS[name][2]:
+                there = {(r["question"], r["setting"], r["seed"]) for r in read(args.results)}
+                if args.settings and setting not in args.settings or (name, setting, str(seed)) in there and not args.again: continue
+                began, spent = time.time(), time.process_time()
+                rows = compute(name, setting, seed, labs.setdefault(seed, Lab(seed)))
+                add(rows, args.results)
+                print(f"{name}, {setting}, seed {seed}: " + "; ".join(f"{r['figure']} {r['value']:.3f}" for r in rows) + f"  ({time.process_time() - spent:.0f} s of CPU, {time.time() - began:.0f} s)", flush=True)
+
+
+if __name__ == "__main__": main()
