@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MOST_FRAMES', 'PLAYABLE', 'PAGE_CSS', 'FALLBACK_CSS', 'KINDS_ON', 'ViewerError', 'f32', 'kinds_of', 'entry',
            'mean_weights', 'check_viewable', 'attributes_of', 'title', 'panel', 'jpeg', 'stills', 'plays_as_it_is',
-           'small_copy', 'shrink', 'moving', 'media', 'static', 'script', 'in_script', 'csp', 'page', 'explained',
-           'as_list', 'as_data', 'to_html', 'framed', 'votes', 'current', 'ViewerBase', 'show_for_all', 'fingerprint',
-           'Viewer', 'same_concepts', 'in_order', 'compare']
+           'shrink', 'small_copy', 'moving', 'media', 'static', 'script', 'in_script', 'csp', 'page', 'explained',
+           'as_list', 'as_data', 'to_html', 'framed', 'votes', 'current', 'ViewerBase', 'fingerprint', 'show_for_all',
+           'Viewer', 'in_order', 'same_concepts', 'compare']
 
 # %% ../nbs/10_widgets.ipynb #eae2f9d5
 import hashlib, io, json, re, tempfile, warnings
@@ -29,6 +29,7 @@ from .video import VideoError, iter_video, write_video
 class ViewerError(ValueError):
     "What the viewer cannot show, and why, in one sentence."
 
+# %% ../nbs/10_widgets.ipynb #3c1e38ad
 def f32(x)->str:
     "Numbers as the base64 text of little-endian float32."
     return b64encode(np.ascontiguousarray(x, "<f4").tobytes()).decode()
@@ -63,6 +64,7 @@ def check_viewable(e): # `Evidence`
     if len(e.times) > MOST_FRAMES: raise ViewerError(f"The viewer shows at most {MOST_FRAMES:,} frames, and there are {len(e.times):,}: explain a part (start=, end=), or fewer (num_frames=).")
     if not e.pieces or "tokens" not in e.embeddings: raise ViewerError("This explanation holds no tokens to look at: make it with explain().")
 
+# %% ../nbs/10_widgets.ipynb #a710ef1c
 def attributes_of(e, most=2**19)->list: # numbers for their tokens, at most
     "The attributes of a clip, as the viewer wants them, best first; without the model they have no curves."
     names = [n for n, _ in e.attributes]
@@ -76,6 +78,7 @@ def title(e)->str:
     "The name of a clip."
     return Path(e.video).name or e.video
 
+# %% ../nbs/10_widgets.ipynb #b2258c21
 def panel(e, truth=None)->dict: # `Evidence`, {concept: [(start, end), ...]}
     "All that the viewer computes with, for one explanation."
     check_viewable(e)
@@ -93,6 +96,7 @@ def jpeg(frame, quality=80, longest=320)->bytes: # uint8 (H,W,3)
     picture.save(out, "JPEG", quality=quality, optimize=True)
     return out.getvalue()
 
+# %% ../nbs/10_widgets.ipynb #09434c73
 def stills(frames, budget=600_000, longest=320)->list: # bytes in all; pixels → [index, base64] pairs
     "Frames as JPEG within a budget: coarser, smaller, then fewer."
     every, n = range(len(frames)), len(frames)
@@ -118,6 +122,13 @@ def plays_as_it_is(path, budget)->bool:
     except (av.FFmpegError, OSError, IndexError, TypeError): return False
 
 # %% ../nbs/10_widgets.ipynb #ef954e3a
+def shrink(frame, side)->Image.Image:
+    "A frame whose longer side is at most `side`."
+    picture = Image.fromarray(frame)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return picture
+
+# %% ../nbs/10_widgets.ipynb #3c046518
 def small_copy(path, start, end, budget, fps=15, most=180)->bytes: # seconds; None where the budget does not allow one
     "A clip of at most `most` seconds as small H.264 without sound, from `start` on."
     if end - start > most: return None
@@ -128,12 +139,6 @@ def small_copy(path, start, end, budget, fps=15, most=180)->bytes: # seconds; No
             frames = [np.asarray(shrink(f, side)) for b in blocks for f in b.frames]
             file = write_video(Path(folder)/"copy.mp4", frames, rate, crf, times=np.concatenate([b.times for b in blocks]) - start)
             if file.stat().st_size <= budget: return file.read_bytes()
-
-def shrink(frame, side)->Image.Image:
-    "A frame whose longer side is at most `side`."
-    picture = Image.fromarray(frame)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return picture
 
 # %% ../nbs/10_widgets.ipynb #16a710f5
 def moving(e, budget=1_200_000)->dict: # bytes; None where there is nothing that moves
@@ -146,6 +151,7 @@ def moving(e, budget=1_200_000)->dict: # bytes; None where there is nothing that
     except (VideoError, OSError): return None
     return copy and dict(type="video/mp4", data=b64encode(copy).decode(), offset=start)
 
+# %% ../nbs/10_widgets.ipynb #912df92d
 def media(e, video=1_200_000, frames=600_000, longest=320)->dict: # bytes for each; pixels
     "What there is to watch, for one explanation."
     h, w = e.frames.shape[1:3]
@@ -156,15 +162,17 @@ def static(name)->str:
     "A file of `bike_nb/static`."
     return (files("bike_nb")/"static"/name).read_text(encoding="utf-8")
 
+# %% ../nbs/10_widgets.ipynb #7f89723f
 def script()->str:
     "The viewer as one ES module: its maths, then what draws."
     return static("maths.js") + re.sub(r'^import\s*\{[^}]*\}\s*from\s*"\./maths\.js";\n', "", static("viewer.js"), count=1, flags=re.M)
 
+# %% ../nbs/10_widgets.ipynb #6871f25e
 def in_script(data)->str:
     "JSON that can stand inside a script element."
     return json.dumps(data, allow_nan=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
-# %% ../nbs/10_widgets.ipynb #7f89723f
+# %% ../nbs/10_widgets.ipynb #0775a7ff
 PAGE_CSS = """
 body { margin: 0; padding: 16px; background: #ffffff; }
 @media (max-width: 480px) { body { padding: 8px; } }
@@ -174,6 +182,7 @@ noscript { display: block; font: 14px/1.5 system-ui, sans-serif; }
 noscript img { max-width: 100%; height: auto; }
 """
 
+# %% ../nbs/10_widgets.ipynb #476ecb5c
 def csp(js, css)->str: # the texts of the two elements
     "A policy that allows this script, this style, and pictures and films that are in the page."
     sha = lambda text: "'sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
@@ -201,6 +210,7 @@ def explained(x)->bool:
     "Is this what `explain` answers?"
     return hasattr(x, "saliency") and hasattr(x, "pieces")
 
+# %% ../nbs/10_widgets.ipynb #2e8f16fe
 def as_list(explanations)->list:
     "The explanations, checked: one, or several of the same concepts."
     es = [explanations] if explained(explanations) else list(explanations)
@@ -212,6 +222,7 @@ def as_data(es, truth=None)->dict: # explanations of the same concepts
     "The viewer's numbers, and how its controls stand at first."
     return dict(version=1, panels=[panel(e, truth) for e in es], temperature=float(es[0].settings["temperature"]), mask=es[0].settings["mask"])
 
+# %% ../nbs/10_widgets.ipynb #04878005
 def to_html(explanations, path=None, truth=None, theme=None, view=None, video=1_200_000, frames=600_000): # how the controls stand; bytes for what plays, and for the stills, of all panels
     'The viewer as one file that needs no network, or its text without a path; `theme` is "light", "dark", or None for the reader\'s own.'
     if theme not in (None, "light", "dark"): raise ViewerError(f'theme={theme!r} is not known: choose "light", "dark", or None.')
@@ -227,6 +238,7 @@ FALLBACK_CSS = """<style>
 .bike-static iframe { width: 100%; height: 860px; border: 0; resize: vertical; }
 </style>"""
 
+# %% ../nbs/10_widgets.ipynb #23115c10
 def framed(html, key)->str: # a page; a name that the widget knows
     "A page inside an output: no scripts of it reach the notebook."
     return f'{FALLBACK_CSS}<div class="bike-static" data-bike-static="{key}"><iframe title="Viewer" sandbox="allow-scripts" loading="lazy" srcdoc="{escape(html)}"></iframe></div>'
@@ -238,8 +250,10 @@ def votes(kinds, on, single)->np.ndarray: # a letter a token, {letter: bool}, {p
     for j, vote in (single or {}).items(): out[int(j)] = vote
     return out
 
+# %% ../nbs/10_widgets.ipynb #1828980d
 KINDS_ON = {"all": {}, "sentence": {"p": False}, "words": {"s": False, "t": False, "e": False, "p": False}}
 
+# %% ../nbs/10_widgets.ipynb #d68ff2af
 def current(e, view)->dict: # `Evidence`, the state of the controls
     "What the viewer shows: weights {concept: (T,)} and scores {concept: float} by `bike_nb.spotting`; None where no token votes."
     import torch
@@ -272,6 +286,11 @@ class ViewerBase(anywidget.AnyWidget):
         else: self.reply = dict(id=asked["id"], ok=True)
 
 # %% ../nbs/10_widgets.ipynb #662b1103
+def fingerprint(data)->str:
+    "16 letters, the same for the same data on every run, so that a notebook that is run again does not change."
+    return hashlib.sha256(in_script(data).encode()).hexdigest()[:16]
+
+# %% ../nbs/10_widgets.ipynb #b7ec36c8
 def show_for_all(es, data, key, live): # explanations; the viewer's traits data and fallback; mimebundle of the widget
     "Below the cell: the picture, the page in a frame, the widget."
     from IPython.display import display
@@ -279,10 +298,6 @@ def show_for_all(es, data, key, live): # explanations; the viewer's traits data 
     display({"image/png": b64encode(es[0]._png).decode(), "text/plain": f"The viewer of {', '.join(map(title, es))}"}, raw=True)
     display({"text/html": framed(page(data, small, title(es[0])), key), "text/plain": ""}, raw=True)
     display(live, raw=True)
-
-def fingerprint(data)->str:
-    "16 letters, the same for the same data on every run, so that a notebook that is run again does not change."
-    return hashlib.sha256(in_script(data).encode()).hexdigest()[:16]
 
 # %% ../nbs/10_widgets.ipynb #e102a1e8
 class Viewer(ViewerBase):
@@ -317,18 +332,19 @@ class Viewer(ViewerBase):
     def _ipython_display_(self): show_for_all(self.explanations, self.data, self.fallback, self._repr_mimebundle_()[0] | {"text/plain": ""})
 
 # %% ../nbs/10_widgets.ipynb #06ba3baa
+def in_order(e, order): # `Evidence`, numbers of its concepts
+    "An explanation with its concepts in another order."
+    kept = {k: v if k in ("frames", "norms") else v[order] for k, v in e.embeddings.items()}
+    return replace(e, concepts=[e.concepts[i] for i in order], pieces=[e.pieces[i] for i in order], embeddings=kept,
+                   **{k: getattr(e, k)[order] for k in ("scores", "mean_scores", "cosine", "saliency")})
+
+# %% ../nbs/10_widgets.ipynb #5d7f16c4
 def same_concepts(es)->list: # explanations
     "The explanations, each asked for what any of them was asked for."
     names = list(dict.fromkeys(c for e in es for c in e.concepts))
     full = [e.also(*more) if (more := [n for n in names if n not in e.concepts]) else e for e in es]
     order = lambda e: [e.concepts.index(n) for n in names]
     return [in_order(e, order(e)) for e in full]
-
-def in_order(e, order): # `Evidence`, numbers of its concepts
-    "An explanation with its concepts in another order."
-    kept = {k: v if k in ("frames", "norms") else v[order] for k, v in e.embeddings.items()}
-    return replace(e, concepts=[e.concepts[i] for i in order], pieces=[e.pieces[i] for i in order], embeddings=kept,
-                   **{k: getattr(e, k)[order] for k in ("scores", "mean_scores", "cosine", "saliency")})
 
 # %% ../nbs/10_widgets.ipynb #ec643a0d
 def compare(what, # explanations, or clips: whatever `explain` takes
