@@ -31,12 +31,12 @@ html_theme = "furo"
 html_title = "bike_nb"
 html_static_path = [str(HERE/"static")]
 html_css_files = ["docs.css"]
-html_js_files = ["subtitles.js", "search.js", "theme.js"]
+html_js_files = ["subtitles.js", "search.js", "theme.js", "access.js"]
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
 html_show_search_summary = False         # it would fetch pages, which a browser forbids to a page from disk
 html_use_index = True
 html_theme_options = {"navigation_with_keys": True}
-pygments_style, pygments_dark_style = "tango", "monokai"
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 
 # Formulas: drawn while the site is built, as SVG in the text's colour and size; no script, and no font that a reader must have
 SIZE = 20

@@ -3,6 +3,8 @@ import pytest
 
 from test_docs import built  # noqa: F401
 
+from .conftest import axe
+
 
 def test_viewer_plays_in_the_page(built, page):
     tab = page(offline=True)
@@ -34,3 +36,11 @@ def test_pages_fit_and_ask_for_nothing(built, page, width):
         tab.goto((built[0]/name).as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
     assert not page.abroad
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_pages_are_accessible(built, page, dark):
+    tab = page(offline=True, dark=dark)
+    for name in ("docs/paper.html", "nbs/03_spotting.html", "api/spotting.html"):
+        tab.goto((built[0]/name).as_uri())
+        assert not page.complaints() and not axe(tab), name
+        page.said.clear()  # axe asks for the style sheets, which a page from disk may not
