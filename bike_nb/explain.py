@@ -13,8 +13,8 @@ __all__ = ['IMAGES', 'SCALES', 'HUES', 'DASHES', 'MARKS', 'INKS', 'PER_CONCEPT',
            'draw_spans', 'draw_lane', 'draw_lanes', 'draw_rows', 'draw_attributes', 'Sheet', 'draw_head', 'draw_few',
            'draw_many', 'small_print', 'draw_foot', 'plot', 'table', 'as_html', 'Explanation', 'thumbnails', 'look',
            'check_concepts', 'short_list', 'notes_on', 'default_lexicon', 'token_mask', 'check_settings', 'over_time',
-           'spot', 'pieces_of', 'describe', 'as_encoder', 'find_unknown', 'explain', 'ask', 'with_notes', 'also',
-           'without']
+           'spot', 'pieces_of', 'describe', 'as_encoder', 'find_unknown', 'explain', 'ask', 'with_notes', 'pick',
+           'also', 'without']
 
 # %% ../nbs/09_explain.ipynb #4d8f214b
 import csv, io, json, os, re, textwrap, unicodedata, warnings
@@ -874,6 +874,14 @@ def with_notes(e, **changed):
     e = replace(e, **changed)
     return replace(e, notes=notes_on(e.encoder, e.settings.get("pretrained"), e.unknown, len(e.times), e.novelty)) if e.encoder else e
 
+def pick(e, order): # `Evidence`, numbers of concepts
+    "The same with these concepts only, in this order."
+    kept = {k: v if k in ("frames", "norms") else v[order] for k, v in e.embeddings.items()}
+    concepts = [e.concepts[i] for i in order]
+    return with_notes(e, concepts=concepts, pieces=[e.pieces[i] for i in order if e.pieces], embeddings=kept,
+                      unknown={k: v for k, v in e.unknown.items() if k in concepts}, **{k: getattr(e, k)[order] for k in PER_CONCEPT})
+
+# %% ../nbs/09_explain.ipynb #e5ecf150
 def also(e, names): # `Evidence`; names, or one
     "The same with more concepts; `ExplainError` for one that is there already."
     concepts = check_concepts([*e.concepts, *([names] if isinstance(names, str) else names)])
@@ -891,6 +899,4 @@ def without(e, names): # `Evidence`; names, or one
     if odd is not None: raise ExplainError(f'There is no concept "{odd}": there are {short_list(e.concepts, quote=True)}.')
     keep = [i for i, c in enumerate(e.concepts) if c not in names]
     if not keep: raise ExplainError("One concept has to stay.")
-    kept = {k: v if k in ("frames", "norms") else v[keep] for k, v in e.embeddings.items()}
-    return with_notes(e, concepts=[e.concepts[i] for i in keep], pieces=[e.pieces[i] for i in keep if e.pieces], embeddings=kept,
-                      unknown={k: v for k, v in e.unknown.items() if k not in names}, **{k: getattr(e, k)[keep] for k in PER_CONCEPT})
+    return pick(e, keep)

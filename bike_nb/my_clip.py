@@ -12,13 +12,12 @@ __all__ = ['MOST_FRAMES', 'MOST_CONCEPTS', 'BLANK', 'VIDEOS', 'MB', 'PIECE', 'OU
 
 # %% ../nbs/18_my_clip.ipynb #99af7203
 import math, re, shutil, tempfile, time, traceback, warnings, weakref
-from html import escape
 from pathlib import Path
 
 import anywidget, ipywidgets, traitlets
 
 from .explain import check_concepts, explain
-from .widgets import as_data, media, page, static, title
+from .widgets import as_data, in_frame, media, page, static, title
 
 # %% ../nbs/18_my_clip.ipynb #84a0ba27
 class MyClipError(ValueError):
@@ -274,7 +273,7 @@ def look_at(clip, path, model, num_frames, **how)->tuple: # arguments of `explai
 def rename(e, viewer, path, shown):
     "The name of an uploaded file instead of ours; the folder in its path goes now."
     e.video = str(Path(path).with_name(shown))
-    viewer.data = as_data([e])
+    viewer.data = as_data([e], before=viewer.data)
 
 # %% ../nbs/18_my_clip.ipynb #91ee3521
 def remarks(said, e, path, shown, most=2)->list: # warnings, an `Explanation`
@@ -293,8 +292,7 @@ STILL_CSS = """<style>
 # %% ../nbs/18_my_clip.ipynb #bcd936d0
 def still(e=None, viewer=None)->dict: # mimebundle; an `Explanation` and its `Viewer`
     "What a notebook shows without a kernel."
-    seen = escape(page(viewer.data, [media(e, 0, 150_000, 192)], title(e))) if e else ""
-    frame = f'<iframe title="Viewer" sandbox="allow-scripts" loading="lazy" srcdoc="{seen}"></iframe>' if e else ""
+    frame = in_frame(page(viewer.data, [media(e, 0, 150_000, 192)], title(e))) if e else ""
     key = f' data-bike-static="{viewer.fallback}"' if e else ""        # the viewer hides what bears it, where CSS does not
     return {"text/html": f'{STILL_CSS}<div class="bike-clip-still"{key}><p>{SENTENCE}</p>{frame}</div>', "text/plain": SENTENCE}
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MOST_FRAMES', 'PLAYABLE', 'PAGE_CSS', 'FALLBACK_CSS', 'KINDS_ON', 'ViewerError', 'f32', 'kinds_of', 'entry',
            'mean_weights', 'check_viewable', 'attributes_of', 'title', 'panel', 'jpeg', 'stills', 'plays_as_it_is',
-           'shrink', 'small_copy', 'moving', 'media', 'static', 'script', 'in_script', 'csp', 'page', 'explained',
-           'as_list', 'as_data', 'to_html', 'framed', 'votes', 'current', 'ViewerBase', 'fingerprint', 'show_for_all',
-           'Viewer', 'in_order', 'same_concepts', 'compare']
+           'small_frames', 'small_copy', 'moving', 'media', 'static', 'script', 'in_script', 'csp', 'page', 'explained',
+           'as_list', 'as_data', 'to_html', 'in_frame', 'framed', 'votes', 'current', 'ViewerBase', 'fingerprint',
+           'show_for_all', 'Viewer', 'same_concepts', 'compare']
 
 # %% ../nbs/10_widgets.ipynb #eae2f9d5
 import hashlib, io, json, re, tempfile, warnings
@@ -22,7 +22,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from .explain import ask, explain, headline, save_text
+from .explain import ask, explain, headline, pick, save_text, thumbnails
 from .video import VideoError, iter_video, write_video
 
 # %% ../nbs/10_widgets.ipynb #74144394
@@ -79,21 +79,20 @@ def title(e)->str:
     return Path(e.video).name or e.video
 
 # %% ../nbs/10_widgets.ipynb #b2258c21
-def panel(e, truth=None)->dict: # `Evidence`, {concept: [(start, end), ...]}
+def panel(e, truth=None, attributes=None)->dict: # `Evidence`, {concept: [(start, end), ...]}, as of `attributes_of` if they are there already
     "All that the viewer computes with, for one explanation."
     check_viewable(e)
     asked, truth = dict(cosine=e.cosine, saliency=e.saliency, embeddings=e.embeddings, pieces=e.pieces), truth or {}
     frames, edges = e.embeddings["frames"], e.edges
     concepts = [entry(c, asked, i, frames, truth.get(c), e.unknown.get(c, ())) for i, c in enumerate(e.concepts)]
     return dict(title=title(e), line=headline(e), model=e.model, unit=e.settings["unit"], start=float(edges[0]), end=float(edges[-1]), times=e.times.tolist(),
-                mean=f32(mean_weights(frames, e.embeddings["norms"])), concepts=concepts, attributes=attributes_of(e), notes=list(e.notes), novelty=e.novelty and str(e.novelty))
+                mean=f32(mean_weights(frames, e.embeddings["norms"])), concepts=concepts, attributes=attributes_of(e) if attributes is None else attributes, notes=list(e.notes), novelty=e.novelty and str(e.novelty))
 
 # %% ../nbs/10_widgets.ipynb #4634b0ff
 def jpeg(frame, quality=80, longest=320)->bytes: # uint8 (H,W,3)
     "A frame as a JPEG file."
-    picture, out = Image.fromarray(frame), io.BytesIO()
-    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    picture.save(out, "JPEG", quality=quality, optimize=True)
+    out = io.BytesIO()
+    Image.fromarray(thumbnails(frame[None], longest)[0]).save(out, "JPEG", quality=quality, optimize=True)
     return out.getvalue()
 
 # %% ../nbs/10_widgets.ipynb #09434c73
@@ -122,11 +121,11 @@ def plays_as_it_is(path, budget)->bool:
     except (av.FFmpegError, OSError, IndexError, TypeError): return False
 
 # %% ../nbs/10_widgets.ipynb #ef954e3a
-def shrink(frame, side)->Image.Image:
-    "A frame whose longer side is at most `side`."
-    picture = Image.fromarray(frame)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return picture
+def small_frames(path, start, end, fps, side, times):
+    "Yield the frames of a part of a clip, made small one block at a time; the list `times` grows by the second of each, from `start` on."
+    for video in iter_video(path, fps=fps, start=start, end=end):
+        times += (video.times - start).tolist()
+        yield from thumbnails(video.frames, side)
 
 # %% ../nbs/10_widgets.ipynb #3c046518
 def small_copy(path, start, end, budget, fps=15, most=180)->bytes: # seconds; None where the budget does not allow one
@@ -135,9 +134,8 @@ def small_copy(path, start, end, budget, fps=15, most=180)->bytes: # seconds; No
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for side, crf, rate in (480, 26, fps), (320, 30, 10), (192, 38, 5):
-            blocks = list(iter_video(path, fps=min(rate, 1200 / (end - start)), start=start, end=end))
-            frames = [np.asarray(shrink(f, side)) for b in blocks for f in b.frames]
-            file = write_video(Path(folder)/"copy.mp4", frames, rate, crf, times=np.concatenate([b.times for b in blocks]) - start)
+            frames = small_frames(path, start, end, min(rate, 1200 / (end - start)), side, times := [])
+            file = write_video(Path(folder)/"copy.mp4", frames, rate, crf, times)
             if file.stat().st_size <= budget: return file.read_bytes()
 
 # %% ../nbs/10_widgets.ipynb #16a710f5
@@ -218,9 +216,10 @@ def as_list(explanations)->list:
     if odd is not None or not es: raise ViewerError(f"The viewer shows what explain() found, not {type(odd).__name__ if es else 'an empty list'}.")
     return es
 
-def as_data(es, truth=None)->dict: # explanations of the same concepts
+def as_data(es, truth=None, before=None)->dict: # explanations of the same concepts; the data of the same clips with other concepts
     "The viewer's numbers, and how its controls stand at first."
-    return dict(version=1, panels=[panel(e, truth) for e in es], temperature=float(es[0].settings["temperature"]), mask=es[0].settings["mask"])
+    attributes = [p["attributes"] for p in before["panels"]] if before else [None] * len(es)
+    return dict(version=1, panels=[panel(e, truth, a) for e, a in zip(es, attributes)], temperature=float(es[0].settings["temperature"]), mask=es[0].settings["mask"])
 
 # %% ../nbs/10_widgets.ipynb #04878005
 def to_html(explanations, path=None, truth=None, theme=None, view=None, video=1_200_000, frames=600_000): # how the controls stand; bytes for what plays, and for the stills, of all panels
@@ -239,9 +238,14 @@ FALLBACK_CSS = """<style>
 </style>"""
 
 # %% ../nbs/10_widgets.ipynb #23115c10
+def in_frame(html)->str: # a page
+    "A page in a frame: no scripts of it reach the notebook."
+    return f'<iframe title="Viewer" sandbox="allow-scripts" loading="lazy" srcdoc="{escape(html)}"></iframe>'
+
+# %% ../nbs/10_widgets.ipynb #323506c4
 def framed(html, key)->str: # a page; a name that the widget knows
-    "A page inside an output: no scripts of it reach the notebook."
-    return f'{FALLBACK_CSS}<div class="bike-static" data-bike-static="{key}"><iframe title="Viewer" sandbox="allow-scripts" loading="lazy" srcdoc="{escape(html)}"></iframe></div>'
+    "A page inside an output, as long as the widget does not show."
+    return f'{FALLBACK_CSS}<div class="bike-static" data-bike-static="{key}">{in_frame(html)}</div>'
 
 # %% ../nbs/10_widgets.ipynb #bfb6b15b
 def votes(kinds, on, single)->np.ndarray: # a letter a token, {letter: bool}, {position: bool} → (L,) bool
@@ -309,7 +313,7 @@ class Viewer(ViewerBase):
 
     def _change(self, how):
         es = [how(e) for e in self.explanations]  # all or none
-        self.explanations, self.data = es, as_data(es, self.truth)
+        self.explanations, self.data = es, as_data(es, self.truth, self.data)
 
     def add(self, *names):
         "Look for more concepts."
@@ -332,19 +336,11 @@ class Viewer(ViewerBase):
     def _ipython_display_(self): show_for_all(self.explanations, self.data, self.fallback, self._repr_mimebundle_()[0] | {"text/plain": ""})
 
 # %% ../nbs/10_widgets.ipynb #06ba3baa
-def in_order(e, order): # `Evidence`, numbers of its concepts
-    "An explanation with its concepts in another order."
-    kept = {k: v if k in ("frames", "norms") else v[order] for k, v in e.embeddings.items()}
-    return replace(e, concepts=[e.concepts[i] for i in order], pieces=[e.pieces[i] for i in order], embeddings=kept,
-                   **{k: getattr(e, k)[order] for k in ("scores", "mean_scores", "cosine", "saliency")})
-
-# %% ../nbs/10_widgets.ipynb #5d7f16c4
 def same_concepts(es)->list: # explanations
     "The explanations, each asked for what any of them was asked for."
     names = list(dict.fromkeys(c for e in es for c in e.concepts))
     full = [e.also(*more) if (more := [n for n in names if n not in e.concepts]) else e for e in es]
-    order = lambda e: [e.concepts.index(n) for n in names]
-    return [in_order(e, order(e)) for e in full]
+    return [pick(e, [e.concepts.index(n) for n in names]) for e in full]
 
 # %% ../nbs/10_widgets.ipynb #ec643a0d
 def compare(what, # explanations, or clips: whatever `explain` takes
