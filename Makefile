@@ -20,12 +20,12 @@ export PYTHONUTF8 := 1
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-venv: $(READY) ## set up .venv with the pinned packages (3 minutes and 6 GB, once)
+venv: $(READY) ## set up .venv with the pinned packages (3 minutes and 7 GB, once)
 
 $(READY): settings.ini setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 	  echo "bike_nb needs Python 3.10 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo 'not there'): name another one, as in: make venv PYTHON=python3.12" >&2; exit 1; }
-	@echo "Setting up .venv: about 3 minutes and 6 GB of disk, once."
+	@echo "Setting up .venv: about 3 minutes and 7 GB of disk, once."
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $(READY)
