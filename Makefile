@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lab check export notebooks readme docs bench tiny small cards worlds samples pictures wheel constraints clean
+.PHONY: help venv demo test lab check export notebooks readme badges docs bench tiny small cards worlds samples pictures wheel constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ notebooks: export ## run the notebooks and keep their outputs, cleaned (one: mak
 
 readme: $(READY) ## write README.md from nbs/index.ipynb
 	$(BIN)/python scripts/make_readme.py
+
+badges: $(READY) ## the links of the tutorials to Colab and Binder, and their cell that installs, from settings.ini
+	$(BIN)/python scripts/make_badges.py
 
 docs: $(READY) ## build the site in _docs/ from the notebooks as they are (a minute), and follow its links; it opens from disk: _docs/index.html
 	$(BIN)/python scripts/make_docs.py
