@@ -438,7 +438,7 @@ def from_network(
     settings, fill = find_parts(str(setting(network, "arch", "tiny")), setting(network, "init", False))
     model = BIKE(**settings, header=header_name(setting(network, "sim_header")), interaction=setting(network, "interaction", "VCS"),
                  branches=["video", "attributes"] if branch == "both" else [branch], temperature=setting(network, "temperature", 0.01),
-                 positions=positions, mask=setting(network, "mask", "all"), seed=seed)
+                 positions=positions, layers=setting(network, "temporal_layers", 6), mask=setting(network, "mask", "all"), seed=seed)
     fill(model.clip)
     if model.attributes: model.attributes_scale.data.copy_(model.clip.logit_scale.data)
     model.freeze(text=setting(network, "fix_text", False) or branch == "attributes", video=setting(network, "fix_video", False))

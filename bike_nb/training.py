@@ -63,6 +63,7 @@ class NetworkConfig:
     mask:str = "all"                         # tokens that vote: all (official), sentence, words
     freeze_bn:bool = True                    # BatchNorm keeps its statistics (of ResNet towers)
     grad_checkpointing:bool = False          # recompute activations instead of keeping them: less memory, a third slower
+    temporal_layers:int = 6                  # blocks of the temporal transformer (official: 6)
     position_init:str = "normal"             # frame positions start as noise of std 0.02 (official), or as sines: neighbours alike
     position_std:float = 0.02                # how large they start; sines want the size of the frame embeddings' entries
 
@@ -157,7 +158,7 @@ CHOICES = {"data.modality": ("RGB", "video"), "network.sim_header": ("Transf", "
            "network.branch": (None, "video", "attributes", "both"), "solver.type": ("cosine", "multistep"), "solver.optim": ("adamw", "adam", "sgd"),
            "solver.loss_type": tuple(LOSSES), "solver.precision": ("auto", "amp", "bf16", "fp32", "fp64"), "solver.lr_rhythm": ("every", "official"),
            "solver.gather": ("exact", "official")}
-AT_LEAST = {"data.num_segments": 1, "data.batch_size": 1, "data.workers": 0, "data.input_size": 8, "solver.epochs": 1, "solver.lr": 0, "solver.lr_warmup_step": 0,
+AT_LEAST = {"data.num_segments": 1, "data.batch_size": 1, "data.workers": 0, "data.input_size": 8, "network.temporal_layers": 1, "solver.epochs": 1, "solver.lr": 0, "solver.lr_warmup_step": 0,
             "solver.grad_accumulation_steps": 1, "solver.clip_ratio": 0, "logging.print_freq": 1, "logging.eval_freq": 1, "logging.save_freq": 0, "data.select_topk_attributes": 1}
 
 def _get(config, key):
@@ -703,7 +704,7 @@ def resume(run):
     "Go on from the newest whole checkpoint of the run's folder, or from the one named by `resume`."
     state, said = find_checkpoint(run.folder)
     for sentence in said: warnings.warn(sentence, stacklevel=3)
-    if state: check_same(state["training"]["config"], run.config.to_dict(), run.folder)
+    if state: check_same(TrainConfig.from_dict(state["training"]["config"]).to_dict(), run.config.to_dict(), run.folder)      # keys that are newer than the run mean their default
     elif run.config.resume: state = read_state(run.config.resume)
     if state: run.where = unpack_state(state, run.learner, run.optimizer, run.scaler)
     if run.ranks.rank == 0:

@@ -7,7 +7,7 @@ import torch
 
 from bike_nb import training
 from bike_nb.encoder import build_model, save_encoder
-from bike_nb.model import BIKE, load_official
+from bike_nb.model import BIKE, load, load_official, save_official
 from bike_nb.splits import write_split
 from bike_nb.training import (BEFORE, BEST, LAST, Learner, Run, Ranks, TrainConfig, TrainingError, find_checkpoint, fit, load_trained, make_optimizer, make_schedule,
                               read_metrics, read_state, run_folder, seed_all)
@@ -146,6 +146,34 @@ def test_the_official_code_and_ours_read_the_same_model(raw):
     found = fit(changed(raw, solver__epochs=1), "a", "cpu", progress=False)
     ours, theirs = load_trained(found.folder/LAST, device="cpu"), load_official(found.folder/LAST)
     assert same(ours.state_dict(), theirs.state_dict())
+
+
+def test_temporal_layers_survive_every_way_out(raw, tmp_path):
+    "Two blocks instead of six: in the run, in checkpoints of ours and official ones (without our key: from the weights), in a saved folder."
+    found = fit(changed(raw, solver__epochs=1, network__temporal_layers=2), "a", "cpu", progress=False)
+    ours = load_trained(found.folder/LAST, device="cpu")
+    with pytest.warns(UserWarning, match="6 temporal layers"): save_official(ours, tmp_path/"official.pt")
+    state = torch.load(tmp_path/"official.pt", weights_only=True)
+    del state["bike_nb"]
+    torch.save(state, tmp_path/"theirs.pt")
+    ours.save_pretrained(tmp_path/"folder")
+    models = [ours, load_official(found.folder/LAST), load_official(tmp_path/"official.pt"), load_official(tmp_path/"theirs.pt"), load_trained(tmp_path/"theirs.pt", device="cpu"),
+              load(tmp_path/"folder", "cpu")]
+    for model in models: assert len(model.video.transformer["resblocks"]) == 2 and same(model.state_dict(), ours.state_dict())
+    assert fit(changed(raw, solver__epochs=1, network__temporal_layers=2), "a", "cpu", progress=False).figures == found.figures
+    with pytest.raises(TrainingError, match="temporal_layers 2, not 6"): fit(changed(raw, solver__epochs=1), "a", "cpu", progress=False)
+    config = changed(raw); config.pretrain = str(tmp_path/"theirs.pt")
+    with pytest.raises(ValueError, match="theirs.pt does not fit: it lacks transformer.resblocks.2"): training.prepare_model(config, Ranks())
+    assert len(training.prepare_model(changed(raw), Ranks()).video.transformer["resblocks"]) == 6
+    with pytest.raises(TrainingError, match="network.temporal_layers is 0: it must be at least 1"): changed(raw, network__temporal_layers=0)
+
+
+def test_a_run_that_began_before_a_key_was_there_goes_on(raw):
+    found = fit(changed(raw, solver__epochs=1), "a", "cpu", progress=False)
+    state = read_state(found.folder/LAST)
+    del state["training"]["config"]["network"]["temporal_layers"]
+    torch.save(state, found.folder/LAST)
+    assert fit(changed(raw, solver__epochs=1), "a", "cpu", progress=False).figures == found.figures
 
 
 @pytest.mark.parametrize("what", ["text", "video", "neither"])
