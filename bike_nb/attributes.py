@@ -22,8 +22,11 @@ class LexiconError(ValueError):
     "A lexicon, its embeddings or an attributes file cannot be used; the message says which and what to do."
 
 # %% ../nbs/02_attributes.ipynb #0e0afb87
-def unique_phrases(names, source="the lexicon")->list:
-    "Phrases with tidy blanks; empty ones and repeats (whatever their letter case) dropped, the first kept."
+def unique_phrases(
+    names, # strings, in the order of preference
+    source="the lexicon", # where they come from, for messages
+)->list: # of distinct strings
+    "Phrases with tidy blanks; empty ones and repeats (whatever their letter case) dropped, the first kept; `LexiconError` for what is no list of strings."
     if isinstance(names, (str, bytes)): raise LexiconError(f"{source} is the single string {names!r}: give a list of phrases.")
     found = {}
     for name in names:
@@ -86,7 +89,9 @@ def _world():
 BUILTIN = {"imagenet": _imagenet, "kinetics400": _kinetics400, "world": _world}
 
 # %% ../nbs/02_attributes.ipynb #f10b22b1
-def check_template(template):
+def check_template(
+    template, # str, a prompt
+)->str:
     "`template` itself when it holds {} exactly once, else `LexiconError`."
     if isinstance(template, str) and template.count("{}") == 1: return template
     raise LexiconError(f'The template {template!r} must hold "{{}}" exactly once, where the phrase goes, as in "a photo of {{}}".')
@@ -114,10 +119,16 @@ class Lexicon:
         "Phrases that the model of the last `encode` was never taught; they are left out of retrieval."
         return [] if self.known is None else [self.names[i] for i in (~self.known).nonzero()[:, 0].tolist()]
     @classmethod
-    def load(cls, source, template:str="{}"):
-        'A lexicon from "imagenet", "kinetics400", "world", a text file, or a list of phrases.'
+    def load(cls,
+        source, # a built-in name, the path of a text file, a list of phrases, or a `Lexicon` (comes back as it is)
+        template:str="{}", # prompt, {} once
+    ):
+        'A lexicon from "imagenet", "kinetics400", "world", a text file, or a list of phrases; `LexiconError` where there is none.'
         return source if isinstance(source, Lexicon) else cls(*_load(source, template))
-    def encode(self, encoder, cache_dir=None):
+    def encode(self,
+        encoder, # `Encoder`, or what has its methods
+        cache_dir=None, # folder of the cache; None: the user's cache folder, False: no cache
+    )->torch.Tensor: # (N,D) float32
         "Embeddings (N,D) of the phrases by `encoder`, kept here and cached on disk: see `encode_lexicon`."
         return encode_lexicon(self, encoder, cache_dir)
 
