@@ -15,23 +15,32 @@ from torch.nn import functional as F
 class LossError(ValueError):
     "What is wrong with the tensors of a loss, in one sentence."
 
-# %% ../nbs/04_losses.ipynb #7ace7727
-def contrastive_targets(
-    labels:torch.Tensor, # class numbers (N,)
-)->torch.Tensor: # float (N,N)
-    "Which clips of a batch share a class: (N,N), 1 where labels are equal, 0 elsewhere (official utils.gen_label)."
+# %% ../nbs/04_losses.ipynb #6e070e5c
+def _check_labels(labels):
+    "LossError unless `labels` is a tensor (N,) of whole class numbers."
     if not isinstance(labels, torch.Tensor) or labels.ndim != 1 or not len(labels):
         got = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise LossError(f"`labels` must be a tensor of class numbers with the shape (N,), not {got}.")
     if labels.is_floating_point(): raise LossError(f"`labels` must be whole class numbers, not {labels.dtype}.")
+
+# %% ../nbs/04_losses.ipynb #0cf5cb92
+def contrastive_targets(
+    labels:torch.Tensor, # (N,) whole numbers: the class of each clip of the batch
+)->torch.Tensor: # (N,N) float32: 1 where two clips share a class, 0 elsewhere
+    "Which clips of a batch share a class (official `utils/utils.py`: `gen_label`); LossError if the labels are not (N,) whole numbers."
+    _check_labels(labels)
     return (labels[:, None] == labels).float()
 
 # %% ../nbs/04_losses.ipynb #becf1e65
+def _check_matrix(name, x):
+    "LossError, which calls the argument by its `name`, unless `x` is a tensor (N,M) that is not empty."
+    if not isinstance(x, torch.Tensor): raise LossError(f"`{name}` must be a torch tensor of shape (N,M), not a {type(x).__name__}.")
+    if x.ndim != 2 or 0 in x.shape: raise LossError(f"`{name}` must have the shape (N,M), not {tuple(x.shape)}.")
+
+# %% ../nbs/04_losses.ipynb #d9715b4d
 def _check_pair(logits, targets):
-    "Raise one clear sentence unless `logits` and `targets` are matrices (N,M) of one shape on one device."
-    for name, x in (("logits", logits), ("targets", targets)):
-        if not isinstance(x, torch.Tensor): raise LossError(f"`{name}` must be a torch tensor of shape (N,M), not a {type(x).__name__}.")
-        if x.ndim != 2 or 0 in x.shape: raise LossError(f"`{name}` must have the shape (N,M), not {tuple(x.shape)}.")
+    "LossError unless `logits` and `targets` are matrices (N,M) of one shape on one device."
+    for name, x in (("logits", logits), ("targets", targets)): _check_matrix(name, x)
     if not logits.is_floating_point(): raise LossError(f"`logits` must be floating-point similarities, not {logits.dtype}.")
     if logits.shape != targets.shape:
         raise LossError(f"`logits` are {tuple(logits.shape)} and `targets` {tuple(targets.shape)}: make both from the same gathered batch.")
@@ -43,85 +52,104 @@ def _float(x):
     "The values of `x` in float32, or finer where they are finer: sums of many small numbers want it."
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
-# %% ../nbs/04_losses.ipynb #adf77a5d
+# %% ../nbs/04_losses.ipynb #b59ecfbe
+def _divergence(logits, targets, sharpness):
+    "KL(softmax(sharpness · targets) ‖ softmax(logits)), summed over the rows, ÷ number of columns."
+    _check_pair(logits, targets)
+    log_p = _float(logits).log_softmax(1)
+    q = (sharpness * targets.to(log_p.dtype)).softmax(1)
+    return F.kl_div(log_p, q, reduction="sum") / logits.shape[1]
+
+# %% ../nbs/04_losses.ipynb #10072e8b
 class NCELoss(nn.Module):
-    "KL(softmax(sharpness · targets) ‖ softmax(logits)) over the rows; the sum ÷ number of columns, as the official \"mean\" × rows (utils/NCELoss.py)."
-    def __init__(self,
-        sharpness:float=10., # how much of a target row lies on the right answers
-    ):
+    "KL(softmax(sharpness · targets) ‖ softmax(logits)), the mean over the rows (official `utils/NCELoss.py`: `NCELoss`)."
+    def __init__(self, sharpness:float=10.): # the larger, the more of a target row lies on the right answers; 10: the official one
         super().__init__()
         self.sharpness = sharpness
-    def forward(self, logits, targets):
-        "Loss (a scalar) of similarities (N,M) times the model's scale, against targets (N,M) with ones at the right answers."
-        _check_pair(logits, targets)
-        log_p = _float(logits).log_softmax(1)
-        q = (self.sharpness * targets.to(log_p.dtype)).softmax(1)
-        return F.kl_div(log_p, q, reduction="sum") / logits.shape[1]
-    def extra_repr(self): return f"sharpness={self.sharpness}"
+    def forward(self, logits, targets): # float (N,M), cosines × the model's scale; (N,M), 1 at the right answers
+        "The loss, a scalar in float32 or finer; LossError if the two are no pair of matrices."
+        return _divergence(logits, targets, self.sharpness)
+    def extra_repr(self):
+        "What `print` shows between the brackets."
+        return f"sharpness={self.sharpness}"
 
 # %% ../nbs/04_losses.ipynb #81dcb89c
 def symmetric(
     loss, # a loss of the rows: `NCELoss()` or `DualSoftmaxLoss()`
-    logits:torch.Tensor, # similarities (N,M), clips × texts
+    logits:torch.Tensor, # (N,M) cosines × the model's scale, clips × texts
     targets:torch.Tensor, # (N,M), 1 at the right answers
-)->torch.Tensor:
-    "Mean of the loss over rows (clips → texts) and columns (texts → clips) (official train.py)."
+)->torch.Tensor: # a scalar
+    "Mean of the loss over rows (clips → texts) and columns (texts → clips) (official `train.py`: `train`)."
     _check_pair(logits, targets)
     return (loss(logits, targets) + loss(logits.t(), targets.t())) / 2
 
 # %% ../nbs/04_losses.ipynb #d40a4e6c
+def _heard(logits, temperature):
+    "Logits × the choice of each column among the clips × number of clips."
+    x = _float(logits)
+    return x * (x / temperature).softmax(0) * len(x)
+
+# %% ../nbs/04_losses.ipynb #990da110
 class DualSoftmaxLoss(NCELoss):
-    "`NCELoss` of logits × softmax(logits / temperature over the columns' clips) × number of rows (official DualLoss)."
+    "`NCELoss` of logits × softmax of each column (logits / temperature) × number of rows (official `utils/NCELoss.py`: `DualLoss`)."
     def __init__(self,
-        sharpness:float=10., # how much of a target row lies on the right answers
-        temperature:float=1000., # the smaller, the more the columns have to say
+        sharpness:float=10., # as in `NCELoss`
+        temperature:float=1000., # the smaller, the more the columns have to say; 1000: the official one
     ):
         super().__init__(sharpness)
         self.temperature = temperature
-    def forward(self, logits, targets):
-        "Loss (a scalar) of similarities (N,M) times the model's scale, against targets (N,M) with ones at the right answers."
+    def forward(self, logits, targets): # float (N,M), cosines × the model's scale; (N,M), 1 at the right answers
+        "The loss, a scalar in float32 or finer; LossError if the two are no pair of matrices."
         _check_pair(logits, targets)
-        x = _float(logits)
-        return super().forward(x * (x / self.temperature).softmax(0) * len(x), targets)
-    def extra_repr(self): return f"{super().extra_repr()}, temperature={self.temperature}"
+        return super().forward(_heard(logits, self.temperature), targets)
+    def extra_repr(self):
+        "What `print` shows between the brackets."
+        return f"{super().extra_repr()}, temperature={self.temperature}"
 
 # %% ../nbs/04_losses.ipynb #c43ee2f4
 LOSSES = {"NCE": NCELoss, "DS": DualSoftmaxLoss} # `solver.loss_type` of the official configurations
 
 # %% ../nbs/04_losses.ipynb #a4f68b74
+def _of_all_ranks(x, group):
+    "The tensors that all ranks hold, in the order of ranks; they must have one shape."
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, x.contiguous(), group=group)
+    return parts
+
+# %% ../nbs/04_losses.ipynb #21d1ff50
 class _Gather(torch.autograd.Function):
     "Rows of all ranks; on the way back the rows of this rank, of the summed gradient (exact) or of its own."
     @staticmethod
     def forward(ctx, x, exact, group):
-        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size(group))]
-        dist.all_gather(parts, x.contiguous(), group=group)
         ctx.exact, ctx.group, ctx.first, ctx.count = exact, group, dist.get_rank(group) * len(x), len(x)
-        return torch.cat(parts)
+        return torch.cat(_of_all_ranks(x, group))
     @staticmethod
     def backward(ctx, grad):
         if ctx.exact: dist.all_reduce(grad := grad.clone(memory_format=torch.contiguous_format), group=ctx.group)
         return grad[ctx.first:ctx.first + ctx.count], None, None
 
 # %% ../nbs/04_losses.ipynb #899f038a
+def _shapes(x, group):
+    "The shape of `x` on each rank: how many dimensions, and then up to seven of them."
+    mine = torch.tensor([x.ndim, *x.shape] + [0] * (7 - x.ndim), device=x.device)
+    return [tuple(s[1:1 + s[0]]) for s in torch.stack(_of_all_ranks(mine, group)).tolist()]
+
+# %% ../nbs/04_losses.ipynb #787894fa
 def _check_ranks(x, group):
-    "Raise one clear sentence, on every rank, unless all ranks hold a tensor of the same shape."
+    "LossError, on every rank, unless all ranks hold a tensor of the same shape."
     if not isinstance(x, torch.Tensor): raise LossError(f"Only tensors can be gathered, not a {type(x).__name__}.")
     if not 1 <= x.ndim <= 7: raise LossError(f"A gathered tensor needs the shape (n,…) with one to seven dimensions, not {tuple(x.shape)}.")
-    mine = torch.tensor([x.ndim, *x.shape] + [0] * (7 - x.ndim), device=x.device)
-    shapes = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(shapes, mine, group=group)
-    shapes = [tuple(s[1:1 + s[0]]) for s in torch.stack(shapes).tolist()]
-    if len(set(shapes)) > 1:
+    if len(set(shapes := _shapes(x, group))) > 1:
         listed = ", ".join(f"rank {rank} {shape}" for rank, shape in enumerate(shapes))
         raise LossError(f"The ranks hold different shapes ({listed}): give each the same number of clips, and drop the last batch.")
 
-# %% ../nbs/04_losses.ipynb #787894fa
+# %% ../nbs/04_losses.ipynb #d37a8c44
 def all_gather(
-    x:torch.Tensor, # (n,…), the same shape on every rank
+    x:torch.Tensor, # (n,…) embeddings or labels, the same shape on every rank
     gradient:str="exact", # "exact": as one process; "official": own slice only, 1/world of it after DDP's mean
     group=None, # process group; None: the default one
-)->torch.Tensor: # (world·n,…)
-    "The rows of all ranks in the order of ranks, (n,…) → (world·n,…); without a process group `x` itself."
+)->torch.Tensor: # (world·n,…), the rows in the order of ranks
+    "The rows of all ranks; without a process group `x` itself (official `train.py`: `AllGather`). LossError if the shapes differ."
     if gradient not in ("exact", "official"): raise LossError(f"`gradient` is \"exact\" or \"official\", not {gradient!r}.")
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1: return x
     _check_ranks(x, group)
