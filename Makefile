@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lab check export notebooks readme badges docs bench tiny small cards worlds samples pictures wheel constraints clean
+.PHONY: help venv demo test lab check export notebooks compare readme badges docs bench tiny small cards worlds samples pictures wheel constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ export: $(READY) ## write bike_nb/ from the notebooks
 
 notebooks: export ## run the notebooks and keep their outputs, cleaned (one: make notebooks NB=nbs/03_spotting.ipynb)
 	$(BIN)/python scripts/run_notebooks.py $(if $(NB),"$(NB)")
+
+compare: $(READY) ## run the notebooks, write nothing: do they say again what they say? (one: make compare NB=nbs/03_spotting.ipynb)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/run_notebooks.py --compare $(if $(NB),"$(NB)")
 
 readme: $(READY) ## write README.md from nbs/index.ipynb
 	$(BIN)/python scripts/make_readme.py
