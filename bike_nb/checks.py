@@ -309,45 +309,16 @@ def _c3_unit(x): return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 # %% ../nbs/19_checks.ipynb #81f9250d
 @exercise("3.1")
-def _(scores):
-    "The cosine of the mean frame and each word."
-    (f, w), unit = _c3_vectors(), _c3_unit
-    v = f.mean(0)
-    expect(call(scores, f.copy(), w.copy()), unit(w) @ unit(v), [
-        (unit(w) @ v, "The mean frame has not the length 1: divide it by its length, after the mean."),
-        (w @ unit(v), "The words have not the length 1: divide each by its length."),
-        (w @ v, "These are products, not cosines: divide the mean frame and each word by its length."),
-        ((unit(w) @ unit(f).T).mean(1), "You average cosines. The paper averages the frames as they are, and then takes one cosine; yours has frames of length 1 and a mean that is shorter."),
-        (unit(w) @ unit(unit(f).mean(0)), "You bring each frame to length 1 before the mean; the official code takes the mean of the frames as they are, and brings that to length 1."),
-        (unit(w) @ unit(f).T, "This is a table of words × frames; take the mean over the frames first, then there is one score a word."),
-        ((unit(w) @ unit(f).T).max(1), "You take the best frame; here it is the mean of the frames. (The maximum comes later.)"),
-        ((w / np.linalg.norm(w, axis=0)) @ unit(v), "The words are divided by the lengths of the columns; a word is a row (axis=-1, keepdims=True)."),
-    ], name="your list of scores")
-    return "Right: one vector for the clip, one cosine for each word."
+def _(guess):
+    "The place of the short action by the mean frame: 9 of 58."
+    x = as_array(guess, "your guess")
+    if x.ndim or x < 1 or x > 58: raise Wrong("Answer with one place from 1 to 58, as in guess = 20.")
+    if x < 5: raise Wrong("So high it would be with the best frame. But thirteen of the sixteen frames that are averaged show no candle, and they all vote for what they do show.")
+    if x > 20: raise Wrong("It does not sink so deep: three of sixteen frames are still a part of the mean, and most of the 58 words are in no frame at all.")
+    return "Right: it has place 9 of 58. It is ahead of the words that are in no frame, and behind those that last. The next cells measure it."
 
 # %% ../nbs/19_checks.ipynb #3b1583c1
 @exercise("3.2")
-def _(best):
-    "The names of the k highest scores, best first."
-    names, s, k = ["tree", "ball", "kite", "dog", "sun"], np.array([.1, .3, .9, -.2, .5]), 3
-    got, order = call(best, list(names), s.copy(), k), np.argsort(-s)
-    if isinstance(got, str): raise Wrong("This is one string; give a list of names.")
-    try: got = list(got)
-    except TypeError: raise Wrong(f"Give a list of names, not {type(got).__name__}.") from None
-    right = [names[i] for i in order[:k]]
-    if got and not isinstance(got[0], str):
-        if len(got[0]) == 2 if isinstance(got[0], (tuple, list)) else False: raise Wrong("These are pairs; give the names alone.")
-        if np.allclose(as_array(got), order[:len(got)]): raise Wrong("These are places in the list; look up the names that stand there.")
-        raise Wrong("These are numbers; give the names.")
-    if got == right: return "Right."
-    if got == [names[i] for i in order[::-1][:k]]: raise Wrong("These are the worst, the worst first: np.argsort puts the smallest first, so sort -scores.")
-    if got == [names[i] for i in np.argsort(s)[-k:]]: raise Wrong("The right names, but the best comes last: turn the order around.")
-    if len(got) != k: raise Wrong(f"You give {len(got)} names for k = {k}.")
-    if got == [n for n in names if n in right]: raise Wrong("The right names, but in the order of the lexicon: the best should come first.")
-    raise Wrong(f"For the scores {dict(zip(names, s.tolist()))} and k = {k} the answer is {right}, and you give {got}.")
-
-# %% ../nbs/19_checks.ipynb #04b0979b
-@exercise("3.3")
 def _(scores):
     "The cosine of each word with its best frame."
     (f, w), unit = _c3_vectors(), _c3_unit
@@ -365,6 +336,32 @@ def _(scores):
         (unit(w) @ unit(f.mean(0)), "This is the mean frame again; build the table of all cosines and take the maximum over the frames."),
     ], name="your list of scores")
     return "Right: a word needs one good frame."
+
+# %% ../nbs/19_checks.ipynb #04b0979b
+def _c3_clips():
+    "Scores (3,5) of three clips and five words, of which the first fits every clip."
+    return np.array([[.45, .30, .05, .02, .01], [.40, .04, .28, .05, .20], [.44, .20, .06, .33, .02]]), ["person", "kite", "boat", "snow", "tree"]
+
+@exercise("3.3")
+def _(stand_out):
+    "For each clip the words that are furthest above their mean over the clips."
+    x, names = _c3_clips()
+    got = call(stand_out, x.copy(), list(names), 2)
+    def best(x): return [[names[i] for i in np.argsort(-row, kind="stable")[:2]] for row in x]
+    above = x - x.mean(0)
+    known = [
+        (best(x), "These are the words with the highest scores; person is in each list, because it fits every clip. Subtract each word's mean over the clips first (axis=0: the mean of a clip over its words changes no order)."),
+        (best(-above), "These are the words that stand out least: np.argsort puts the smallest first."),
+        (np.argsort(-above)[:, :2].tolist(), "These are places in the list; look up the names that stand there."),
+        (best(above)[0], "This is the list of the first clip alone; give one list for each clip."),
+    ]
+    try: said = [str(w) if isinstance(w, str) else [v if isinstance(v, str) else int(v) for v in w] for w in got]
+    except (TypeError, ValueError): raise Wrong("Give a list of lists: for each clip its k names.") from None
+    if said == best(above): return "Right: a person is in every clip, so it says nothing about any of them."
+    for m, sentence in known:
+        if said == m: raise Wrong(sentence)
+    if said == [row[::-1] for row in best(above)]: raise Wrong("The right names, but the best comes last: turn the order around.")
+    raise Wrong(f"For the first clip and k = 2 the answer is {best(above)[0]}, and you give {said[0] if said else said}.")
 
 # %% ../nbs/19_checks.ipynb #0d5e6d57
 @exercise("3.4")
@@ -424,26 +421,6 @@ def _c4_softmax(z, axis=-1):
 
 # %% ../nbs/19_checks.ipynb #21f2665b
 @exercise("4.1")
-def _(weights):
-    "A softmax over the frames, at two temperatures."
-    s, t = _c4_cosines(), .05
-    e = np.exp(s / t)
-    expect(call(weights, s.copy(), t), _c4_softmax(s / t), [
-        (_c4_softmax(s / t, 0), "The softmax runs over the positions (down the columns); each position has one vote to spend on the frames, so it must run along the rows."),
-        (_c4_softmax(s * t), "You multiply by the temperature; divide by it. Multiplying makes the cosines still more alike, so all frames get the same."),
-        (_c4_softmax(s), "The temperature is not used: divide the cosines by it before the exponential."),
-        (_c4_softmax(s) / t, "You divide the weights by the temperature; divide the cosines, before the exponential."),
-        (e, "These are exponentials, and they do not sum to one: divide each row by its sum."),
-        (e / e.sum(), "All weights together sum to one; each row should, so sum along the rows and keep the dimension (keepdims=True)."),
-        (s / s.sum(-1, keepdims=True), "You divide the cosines themselves by their sum; a softmax divides their exponentials."),
-    ], name="your array of weights")
-    with np.errstate(all="ignore"): cold = as_array(call(weights, s * 3, .001), "your array of weights")
-    if not np.isfinite(cold).all(): raise Wrong("Right at temperature 0.05, but at 0.001 the exponential is too large for a number: subtract each row's maximum first.")
-    expect(cold, _c4_softmax(s * 3 / .001), name="your array of weights at temperature 0.001")
-    return "Right: every row sums to one, and small temperatures do no harm."
-
-# %% ../nbs/19_checks.ipynb #437380e3
-@exercise("4.2")
 def _(masked):
     "The mean of the masked rows."
     P, mask = _c4_softmax(_c4_cosines() / .05), np.array([True, True, False])
@@ -457,6 +434,31 @@ def _(masked):
         (P[mask].mean(), "This is the mean over positions and frames; a saliency has a weight for each frame (axis=0)."),
     ], name="your saliency")
     return "Right: a mean over those who vote, so it still sums to one."
+
+# %% ../nbs/19_checks.ipynb #437380e3
+def _c4_clip():
+    "A saliency (4,), frames (4,3) and a sentence (3,); none of the vectors has length 1."
+    return np.array([.1, .5, .3, .1]), np.array([[3., 0., 1.], [.5, 1., 0.], [0., 2., 1.], [1., -1., 2.]]), np.array([.6, 1.8, .3])
+
+def _c4_unit(x): return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+@exercise("4.2")
+def _(score):
+    "The pooled frames, not normalized again, times the unit sentence."
+    (S, f, c), unit = _c4_clip(), _c4_unit
+    v = S @ unit(f)
+    expect(call(score, S.copy(), f.copy(), c.copy()), v @ unit(c), [
+        (unit(v) @ unit(c), "You bring the pooled vector to length 1 again. The formula leaves it: it is shorter where the frames disagree, and so is the score."),
+        (unit(S @ f) @ unit(c), "You pool the frames as they are and bring the result to length 1; the formula has it the other way round: frames of length 1, and the pooled vector left as it is."),
+        (S @ f @ unit(c), "The frames have not the length 1, so a frame with a long vector counts more than its weight."),
+        (v @ c, "The sentence has not the length 1: divide it by its length."),
+        (S @ f @ c, "These are products of raw vectors: bring frames and sentence to length 1 first."),
+        (unit(f).mean(0) @ unit(c), "The weights are not used: this is the mean of the frames."),
+        (S * (unit(f) @ unit(c)), "These are the frames' shares in the score; add them up."),
+        (v, "This is the pooled vector; multiply it with the sentence, brought to length 1."),
+        ((unit(f) @ unit(c)).max(), "This is the best frame's cosine; each frame should count with its weight."),
+    ], name="your score")
+    return "Right. It is the mean of the frames' cosines with the sentence, each counted with its weight."
 
 # %% ../nbs/19_checks.ipynb #57a799fa
 def _c4_ap(w, y):

@@ -4,26 +4,26 @@ import numpy as np
 
 def unit(x): return x / np.linalg.norm(x, axis=-1, keepdims=True)
 def table(f, w): return unit(w) @ unit(f).T
+def highest(x, names, k): return [[names[i] for i in np.argsort(-row)[:k]] for row in x]
 
 
 WRONG = [
-    ("3.1", lambda f, w: unit(w) @ f.mean(0), "The mean frame has not the length 1"),
-    ("3.1", lambda f, w: w @ unit(f.mean(0)), "The words have not the length 1"),
-    ("3.1", lambda f, w: w @ f.mean(0), "products, not cosines"),
-    ("3.1", lambda f, w: table(f, w).mean(1), "You average cosines"),
-    ("3.1", lambda f, w: table(f, w), "one score a word"),
-    ("3.1", lambda f, w: unit(w) @ unit(f.mean(1)), "Your function stops"),
-    ("3.2", lambda n, s, k: [n[i] for i in np.argsort(s)[:k]], "the worst first"),
-    ("3.2", lambda n, s, k: [n[i] for i in np.argsort(s)[-k:]], "the best comes last"),
-    ("3.2", lambda n, s, k: np.argsort(-s)[:k], "look up the names"),
-    ("3.2", lambda n, s, k: [n[i] for i in np.argsort(-s)], "You give 5 names for k = 3"),
-    ("3.2", lambda n, s, k: n[:k], "the answer is"),
-    ("3.2", lambda n, s, k: sorted(zip(n, s), key=lambda x: -x[1])[:k], "the names alone"),
-    ("3.3", lambda f, w: table(f, w).max(0), "the best frame of each word"),
-    ("3.3", lambda f, w: unit(w) @ unit(f.max(0)), "a frame that never was"),
-    ("3.3", lambda f, w: (w @ f.T).max(1), "the longest frame wins"),
-    ("3.3", lambda f, w: table(f, w).argmax(1), "max, not argmax"),
-    ("3.3", lambda f, w: unit(w) @ unit(f.mean(0)), "the mean frame again"),
+    ("3.1", 1, "with the best frame"),
+    ("3.1", 50, "does not sink so deep"),
+    ("3.1", 0, "from 1 to 58"),
+    ("3.1", "late", "should be numbers"),
+    ("3.2", lambda f, w: table(f, w).max(0), "the best frame of each word"),
+    ("3.2", lambda f, w: unit(w) @ unit(f.max(0)), "a frame that never was"),
+    ("3.2", lambda f, w: (w @ f.T).max(1), "the longest frame wins"),
+    ("3.2", lambda f, w: table(f, w).argmax(1), "max, not argmax"),
+    ("3.2", lambda f, w: unit(w) @ unit(f.mean(0)), "the mean frame again"),
+    ("3.3", highest, "person is in each list"),
+    ("3.3", lambda x, n, k: highest(x - x.mean(1, keepdims=True), n, k), "changes no order"),
+    ("3.3", lambda x, n, k: highest(x.mean(0) - x, n, k), "stand out least"),
+    ("3.3", lambda x, n, k: np.argsort(x.mean(0) - x)[:, :k], "look up the names"),
+    ("3.3", lambda x, n, k: highest(x - x.mean(0), n, k)[0], "one list for each clip"),
+    ("3.3", lambda x, n, k: [row[::-1] for row in highest(x - x.mean(0), n, k)], "the best comes last"),
+    ("3.3", lambda x, n, k: 5, "a list of lists"),
     ("3.4", lambda a: "This is a video about " + ", ".join(n for n, _ in a), "a blank behind each comma"),
     ("3.4", lambda a: "This is a video about " + ",".join(f"{n} {s}" for n, s in a), "The scores stand in the sentence"),
     ("3.4", lambda a: [n for n, _ in a], "Give one string"),

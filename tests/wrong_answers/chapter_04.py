@@ -2,29 +2,24 @@
 import numpy as np
 
 
-def softmax(z, axis=-1):
-    e = np.exp(z - z.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
-
-def without_maximum(s, t): e = np.exp(s / t); return e / e.sum(-1, keepdims=True)
+def unit(x): return x / np.linalg.norm(x, axis=-1, keepdims=True)
 def precision(w, y): return y[np.argsort(-w)].cumsum() / np.arange(1, len(y) + 1)
 def common(a, b): return min(a[1], b[1]) - max(a[0], b[0])
 def length(a): return a[1] - a[0]
 
 
 WRONG = [
-    ("4.1", lambda s, t: softmax(s / t, 0), "over the positions"),
-    ("4.1", lambda s, t: softmax(s * t), "You multiply by the temperature"),
-    ("4.1", lambda s, t: softmax(s), "The temperature is not used"),
-    ("4.1", lambda s, t: np.exp(s / t), "do not sum to one"),
-    ("4.1", without_maximum, "subtract each row's maximum"),
-    ("4.1", lambda s, t: softmax(s / t).T, "the axes are exchanged"),
-    ("4.1", lambda s: softmax(s), "Your function stops"),
-    ("4.2", lambda P, m: P.mean(0), "The mask makes no difference"),
-    ("4.2", lambda P, m: (P * m[:, None]).mean(0), "divide by the number of those who vote"),
-    ("4.2", lambda P, m: P[m].sum(0), "take the mean"),
-    ("4.2", lambda P, m: P[m].mean(1), "You average over the frames"),
-    ("4.2", lambda P, m: P[m].mean(), "a weight for each frame"),
+    ("4.1", lambda P, m: P.mean(0), "The mask makes no difference"),
+    ("4.1", lambda P, m: (P * m[:, None]).mean(0), "divide by the number of those who vote"),
+    ("4.1", lambda P, m: P[m].sum(0), "take the mean"),
+    ("4.1", lambda P, m: P[m].mean(1), "You average over the frames"),
+    ("4.1", lambda P, m: P[m].mean(), "a weight for each frame"),
+    ("4.2", lambda S, f, c: unit(S @ unit(f)) @ unit(c), "to length 1 again"),
+    ("4.2", lambda S, f, c: S @ f @ unit(c), "a long vector counts more"),
+    ("4.2", lambda S, f, c: unit(S @ f) @ unit(c), "the other way round"),
+    ("4.2", lambda S, f, c: unit(f).mean(0) @ unit(c), "The weights are not used"),
+    ("4.2", lambda S, f, c: S @ unit(f) @ c, "The sentence has not the length 1"),
+    ("4.2", lambda S, f, c: S * (unit(f) @ unit(c)), "add them up"),
     ("4.3", lambda w, y: precision(-w, y)[y[np.argsort(w)]].mean(), "begins with the smallest weight"),
     ("4.3", lambda w, y: precision(w, y).mean(), "over all places of the ranking"),
     ("4.3", lambda w, y: precision(w, y)[y[np.argsort(-w)]].sum(), "take their mean"),
