@@ -204,3 +204,11 @@ def test_mistakes_are_one_sentence(args, code, says):
     said = bike("attributes", *args, *(["--quiet"] if code == 1 else []), code=code)
     assert says in said and "Traceback" not in said
     assert code == 2 or len([l for l in said.strip().splitlines() if not l.startswith("note:")]) == 1, said
+
+
+def test_a_loaded_encoder_does_what_its_name_does(tagger):
+    dataset(3)
+    loaded = Tagger(tagger.encoder, lexicon="world", k=4)
+    assert loaded.encoder is tagger.encoder and loaded.settings == tagger.settings
+    tag_dataset("list.txt", "videos", "a.json", tagger)
+    assert str(tag_dataset("list.txt", "videos", "a.json", loaded)).endswith("3 of 3 videos")    # its own file: nothing to refuse
