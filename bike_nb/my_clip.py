@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MOST_FRAMES', 'MOST_CONCEPTS', 'BLANK', 'VIDEOS', 'MB', 'PIECE', 'OURS', 'HEARD', 'SENTENCE', 'STILL_CSS',
            'MyClipError', 'concepts_from', 'frames_from', 'seconds_from', 'model_from', 'lexicon_from', 'clean',
-           'settings', 'videos_in', 'check_size', 'shown_name', 'suffix_of', 'Upload', 'sweep', 'in_words', 'begin',
+           'settings', 'videos_in', 'shown_name', 'suffix_of', 'check_size', 'Upload', 'sweep', 'in_words', 'begin',
            'work', 'heard_look', 'acknowledge', 'heard_start', 'Replaced', 'heard_chunk', 'heard_cancel', 'choices',
-           'ClipForm', 'model_of', 'look_at', 'rename', 'remarks', 'still', 'MyClip', 'check_arguments', 'as_fields',
+           'ClipForm', 'model_of', 'look_at', 'rename', 'remarks', 'still', 'check_arguments', 'as_fields', 'MyClip',
            'my_clip']
 
 # %% ../nbs/18_my_clip.ipynb #99af7203
@@ -23,23 +23,23 @@ from .widgets import as_data, in_frame, media, page, static, title
 class MyClipError(ValueError):
     "What the form cannot take, and why, in one sentence."
 
-# %% ../nbs/18_my_clip.ipynb #61bd3c6f
+# %% ../nbs/18_my_clip.ipynb #466cbdc2
 MOST_FRAMES, MOST_CONCEPTS = 64, 40
 
-def concepts_from(text)->list: # or None
+def concepts_from(text)->list: # as typed → or None
     "Concepts, one a line or separated by semicolons; None where there are none."
     names = [n for part in re.split(r"[;\n]", text) if (n := " ".join(part.split()))]
     if len(names) > MOST_CONCEPTS: raise MyClipError(f"There are {len(names)} concepts: name {MOST_CONCEPTS} at most.")
     return check_concepts(names or None)
 
 # %% ../nbs/18_my_clip.ipynb #1c19187d
-def frames_from(text)->int:
+def frames_from(text)->int: # as typed
     "A number of frames."
     if re.fullmatch(r"\s*\d{1,9}\s*", text) and 1 <= (n := int(text)) <= MOST_FRAMES: return n
     raise MyClipError(f'Frames: "{text[:40]}" is not a whole number from 1 to {MOST_FRAMES}.')
 
 # %% ../nbs/18_my_clip.ipynb #685e20f7
-def seconds_from(text, what)->float: # or None
+def seconds_from(text, what)->float: # as typed; the field's name for the error → or None
     "Seconds, as 2.5 or 2,5 or 1:02.5; None for an empty text."
     if not text.strip(): return None
     found = re.fullmatch(r"\s*(?:(\d{1,4}):)?(\d{1,6}(?:[.,]\d*)?)\s*", text)
@@ -47,7 +47,7 @@ def seconds_from(text, what)->float: # or None
     raise MyClipError(f'{what}: "{text[:40]}" is no time: write seconds such as 2.5, or minutes and seconds such as 1:30, or leave it empty.')
 
 # %% ../nbs/18_my_clip.ipynb #8790741e
-def model_from(text)->str:
+def model_from(text)->str: # as typed
     "The name of a model, if there is such a model."
     from bike_nb.encoder import find_architecture, packaged_models
     name = text.strip()
@@ -56,21 +56,21 @@ def model_from(text)->str:
     return name
 
 # %% ../nbs/18_my_clip.ipynb #495d478c
-def lexicon_from(text): # a name, a `Lexicon`, or None
+def lexicon_from(text): # as typed → a name, a `Lexicon`, or None
     "A lexicon by name, or from a file; None for what fits the model."
     from bike_nb.attributes import BUILTIN, Lexicon
     name = text.strip()
     return name if name in BUILTIN else Lexicon.load(name) if name else None
 
 # %% ../nbs/18_my_clip.ipynb #8ad732e4
-def clean(text)->str:
+def clean(text)->str: # or anything that str() takes
     "A text from a browser as one that can be written anywhere."
     return str(text).encode("utf-8", "replace").decode()
 
 # %% ../nbs/18_my_clip.ipynb #a5289441
 BLANK = dict(source="upload", path="", concepts="", model="tiny", lexicon="", frames="16", start="", end="")
 
-def settings(values)->dict: # {field: text}
+def settings(values)->dict: # {field: text as typed}
     "What was typed, as arguments of `explain`."
     v = {k: clean(values.get(k, default)) for k, default in BLANK.items()}
     start, end = seconds_from(v["start"], "Start") or 0., seconds_from(v["end"], "End")
@@ -81,7 +81,7 @@ def settings(values)->dict: # {field: text}
 # %% ../nbs/18_my_clip.ipynb #3b113eee
 VIDEOS = {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp", ".ts", ".wmv", ".flv", ".gif"}
 
-def videos_in(*folders, most=200)->list: # paths
+def videos_in(*folders, most=200)->list: # paths; as many files, at most
     "The video files in these folders, as texts."
     found = []
     for folder in map(Path, folders):
@@ -90,28 +90,28 @@ def videos_in(*folders, most=200)->list: # paths
     return [clean(p) for p in found[:most]]
 
 # %% ../nbs/18_my_clip.ipynb #d2fa7a0d
-MB, PIECE, OURS = 10**6, 10**6, "bike_clip_"
-
-def check_size(name, size, max_mb)->int:
-    "The size of a file that may come."
-    if not isinstance(size, int) or size < 0: raise MyClipError(f"{shown_name(name)}: {size!r:.40} is no size of a file.")
-    if not size: raise MyClipError(f"{shown_name(name)} is empty: choose a video file.")
-    if size > max_mb * MB: raise MyClipError(f"{shown_name(name)} has {size / MB:,.0f} MB, and this form takes {max_mb:g} MB at most: cut it, or copy it to the kernel's machine and choose it there.")
-    return size
-
-# %% ../nbs/18_my_clip.ipynb #19bf30b0
-def shown_name(name, most=60)->str:
+def shown_name(name, most=60)->str: # a file's name from elsewhere; letters, at most
     "A file's name without folders, control characters and great length."
     name = "".join(c for c in re.split(r"[/\\]", clean(name))[-1] if c.isprintable()).strip(" .") or "a file"
     return name if len(name) <= most else name[:most - 9].rstrip() + "…" + name[-8:]
 
 # %% ../nbs/18_my_clip.ipynb #ae65fcc2
-def suffix_of(name)->str:
+def suffix_of(name)->str: # a file's name from elsewhere
     "The ending of a file, if it is a video's: for the file on our side, and nothing else of its name."
     found = Path(name).suffix.lower()
     return found if found in VIDEOS else ""
 
 # %% ../nbs/18_my_clip.ipynb #4849421e
+MB, PIECE, OURS = 10**6, 10**6, "bike_clip_"
+
+def check_size(name, size, max_mb)->int: # the file's name; bytes, as announced; megabytes, at most
+    "The size of a file that may come; `MyClipError` for one that may not."
+    if not isinstance(size, int) or size < 0: raise MyClipError(f"{shown_name(name)}: {size!r:.40} is no size of a file.")
+    if not size: raise MyClipError(f"{shown_name(name)} is empty: choose a video file.")
+    if size > max_mb * MB: raise MyClipError(f"{shown_name(name)} has {size / MB:,.0f} MB, and this form takes {max_mb:g} MB at most: cut it, or copy it to the kernel's machine and choose it there.")
+    return size
+
+# %% ../nbs/18_my_clip.ipynb #f48e1632
 class Upload:
     "A file on its way."
     def __init__(self, key, name, size, max_mb=200): # key: the sender's; size: bytes, as announced
@@ -119,7 +119,7 @@ class Upload:
         self.folder = Path(tempfile.mkdtemp(prefix=OURS))             # mode 0700
         self.path = self.folder/("clip" + suffix_of(self.name))
         self.close = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-    def add(self, index, piece):
+    def add(self, index, piece): # counted from 0; bytes
         "The next piece; `MyClipError` if it is not the next one, or too large."
         if index != self.index: raise MyClipError(f"{self.name}: piece {index} came where piece {self.index} was due, so the upload was stopped: press Look again.")
         if not 0 < len(piece) <= min(PIECE, self.size - self.received): raise MyClipError(f"{self.name}: a piece of {len(piece):,} bytes does not fit, so the upload was stopped: press Look again.")
@@ -128,10 +128,12 @@ class Upload:
         except OSError as e: raise MyClipError(f"{self.name} cannot be kept in the temporary folder ({e.strerror}): make room there, and press Look again.") from None
         self.received, self.index = self.received + len(piece), index + 1
     @property
-    def complete(self): return self.received == self.size
+    def complete(self):
+        "Has all come?"
+        return self.received == self.size
 
 # %% ../nbs/18_my_clip.ipynb #e5676957
-def sweep(hours=24):
+def sweep(hours=24): # since the folder was touched
     "Remove what killed kernels have left behind."
     for folder in Path(tempfile.gettempdir()).glob(f"{OURS}*"):
         try: old = folder.stat().st_mtime < time.time() - hours * 3600 and not folder.is_symlink()
@@ -139,7 +141,7 @@ def sweep(hours=24):
         if old: shutil.rmtree(folder, ignore_errors=True)          # other people's stay: we may not
 
 # %% ../nbs/18_my_clip.ipynb #62bb830e
-def in_words(error, path=None, shown=None)->str: # replace that path by this name
+def in_words(error, path=None, shown=None)->str: # an exception; a path in its text, and the name to show in its place
     "An exception as a sentence for the form."
     text = clean(error)
     if isinstance(error, MemoryError) or re.search(r"out of memory|can't allocate memory", text, re.I):
@@ -152,7 +154,7 @@ def in_words(error, path=None, shown=None)->str: # replace that path by this nam
     return text + "." * (text[-1:] not in ".!?")
 
 # %% ../nbs/18_my_clip.ipynb #fd9dcc82
-def begin(form, said)->dict:
+def begin(form, said)->dict: # a `ClipForm`; the message
     "Keep what was typed, forget what came before; the arguments of `explain`."
     form.drop()
     form.busy, form.error, form.status = "look", "", "Reading the form…"
@@ -161,23 +163,29 @@ def begin(form, said)->dict:
     return settings(form.values)
 
 # %% ../nbs/18_my_clip.ipynb #7f59bc98
-def work(form, path, shown, asked):
+def work(form, path, # a `ClipForm`; the file
+         shown,      # its name for people, if it was uploaded
+         asked):     # arguments of `explain`
     "Look at a file; then it is no longer needed."
     form.busy = "look"
     form.look(path, shown, asked)
     form.drop()
     form.busy = ""
 
-def heard_look(form, said, _=()):
+# %% ../nbs/18_my_clip.ipynb #1aa54844
+def heard_look(form, said, _=()): # a `ClipForm`; the message; its buffers
     "A file that is here already is to be looked at."
     asked, path = begin(form, said), form.values["path"].strip()
     if not path: raise MyClipError("Name a file: type its path, or choose one of those that are suggested.")
     work(form, path, None, asked)
 
 # %% ../nbs/18_my_clip.ipynb #1709053e
-def acknowledge(form): form.send(dict(kind="ack", upload=form.upload.key, received=form.upload.received))
+def acknowledge(form): # a `ClipForm`
+    "Tell the sender how many bytes have come."
+    form.send(dict(kind="ack", upload=form.upload.key, received=form.upload.received))
 
-def heard_start(form, said, _=()):
+# %% ../nbs/18_my_clip.ipynb #a76809c3
+def heard_start(form, said, _=()): # a `ClipForm`; the message; its buffers
     "An upload is announced."
     form.asked = begin(form, said)
     form.upload, form.busy = Upload(said["upload"], said["name"], said["size"], form.max_mb), "upload"
@@ -188,7 +196,8 @@ def heard_start(form, said, _=()):
 class Replaced(MyClipError):
     "A piece of an upload that is over."
 
-def heard_chunk(form, said, buffers):
+# %% ../nbs/18_my_clip.ipynb #2e60c11e
+def heard_chunk(form, said, buffers): # a `ClipForm`; the message; its buffers, one piece
     "A piece has come; after the last one, look."
     upload = form.upload
     if not upload or upload.key != said["upload"]: raise Replaced("This upload is over, or another one has taken its place: press Look again.")
@@ -198,14 +207,14 @@ def heard_chunk(form, said, buffers):
     if upload.complete: work(form, upload.path, upload.name, form.asked)
 
 # %% ../nbs/18_my_clip.ipynb #cd7bc787
-def heard_cancel(form, said, _=()):
+def heard_cancel(form, said, _=()): # a `ClipForm`; the message; its buffers
     "The sender has changed its mind."
     if not form.upload or form.upload.key != said["upload"]: return
     form.drop()
     form.busy, form.status = "", "Cancelled."
 
 # %% ../nbs/18_my_clip.ipynb #d435c5c1
-def choices(max_mb)->dict: # megabytes
+def choices(max_mb)->dict: # the largest upload, in megabytes
     "What the form suggests, and its limits."
     from bike_nb.attributes import BUILTIN
     from bike_nb.encoder import packaged_models
@@ -220,19 +229,19 @@ class ClipForm(anywidget.AnyWidget):
     options, values = traitlets.Dict().tag(sync=True), traitlets.Dict(BLANK).tag(sync=True)
     status, error, busy = (traitlets.Unicode().tag(sync=True) for _ in range(3))
 
-    def __init__(self, look, max_mb=200, **values):
+    def __init__(self, look, max_mb=200, **values): # function (path, shown, asked); megabytes; {field: text}
         self.look, self.max_mb, self.upload, self.asked, self.trouble = look, max_mb, None, None, None
         self._esm, self._css = static("my_clip.js"), static("my_clip.css")
         super().__init__(options=choices(max_mb), values=BLANK | values)
         self.on_msg(lambda _, said, buffers: self.hear(said, buffers))
 
-    def hear(self, said, buffers=()):
+    def hear(self, said, buffers=()): # a message and its buffers
         "Do what a message asks for; whatever goes wrong is told in words."
         try: HEARD[said["kind"]](self, said, buffers)
         except Replaced as error: self.send(dict(kind="refused", upload=said["upload"], error=str(error)))
         except (Exception, KeyboardInterrupt) as error: self.fail(error, said)
 
-    def fail(self, error, said):
+    def fail(self, error, said): # an exception; the message that led to it
         "Tell what went wrong; what was uploaded goes."
         upload, self.trouble = self.upload, traceback.format_exc()
         self.drop()
@@ -245,11 +254,12 @@ class ClipForm(anywidget.AnyWidget):
         if upload: upload.close()
 
     def close(self):
+        "Close the widget; what was uploaded goes."
         self.drop()
         super().close()
 
 # %% ../nbs/18_my_clip.ipynb #51ac52ac
-def model_of(clip, name):
+def model_of(clip, name): # a `MyClip`; a model's name
     "The model of last time, or another one."
     if name != clip.loaded:
         from bike_nb.encoder import load_encoder
@@ -259,7 +269,10 @@ def model_of(clip, name):
     return clip.encoder
 
 # %% ../nbs/18_my_clip.ipynb #9b30ed10
-def look_at(clip, path, model, num_frames, **how)->tuple: # arguments of `explain`
+def look_at(clip, path,        # a `MyClip`; the file
+            model, num_frames, # a model's name; how many frames
+            **how              # further arguments of `explain`
+           )->tuple:
     "The explanation of a file, its viewer, and what was warned of meanwhile."
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
@@ -270,13 +283,17 @@ def look_at(clip, path, model, num_frames, **how)->tuple: # arguments of `explai
         return e, e.widget(), said
 
 # %% ../nbs/18_my_clip.ipynb #7f438a65
-def rename(e, viewer, path, shown):
+def rename(e, viewer,    # an `Explanation` and its `Viewer`
+           path, shown): # of our file; name to show in its place
     "The name of an uploaded file instead of ours; the folder in its path goes now."
     e.video = str(Path(path).with_name(shown))
     viewer.data = as_data([e], before=viewer.data)
 
 # %% ../nbs/18_my_clip.ipynb #91ee3521
-def remarks(said, e, path, shown, most=2)->list: # warnings, an `Explanation`
+def remarks(said, e,     # warnings, an `Explanation`
+            path, shown, # of the file; name to show in its place, or None
+            most=2       # sentences
+           )->list:
     "What was warned of, in words, except for what the viewer says by itself."
     texts = dict.fromkeys(clean(w.message).replace(str(path), shown or str(path)).rstrip(".") + "." for w in said if issubclass(w.category, UserWarning))
     return [t for t in texts if t not in e.notes][:most]
@@ -289,17 +306,30 @@ STILL_CSS = """<style>
 .bike-clip-still iframe { width: 100%; height: 860px; border: 0; resize: vertical; }
 </style>"""
 
-# %% ../nbs/18_my_clip.ipynb #bcd936d0
-def still(e=None, viewer=None)->dict: # mimebundle; an `Explanation` and its `Viewer`
+# %% ../nbs/18_my_clip.ipynb #98c8d8d0
+def still(e=None, viewer=None)->dict: # an `Explanation` and its `Viewer`, if there are any → mimebundle
     "What a notebook shows without a kernel."
     frame = in_frame(page(viewer.data, [media(e, 0, 150_000, 192)], title(e))) if e else ""
     key = f' data-bike-static="{viewer.fallback}"' if e else ""        # the viewer hides what bears it, where CSS does not
     return {"text/html": f'{STILL_CSS}<div class="bike-clip-still"{key}><p>{SENTENCE}</p>{frame}</div>', "text/plain": SENTENCE}
 
 # %% ../nbs/18_my_clip.ipynb #3278123d
+def check_arguments(max_mb, values): # megabytes; {field: anything}
+    "`MyClipError` for what the form does not have."
+    odd = next((k for k in values if k not in BLANK or k == "source"), None)
+    if odd: raise MyClipError(f"There is no field {odd!r}: there are {', '.join(list(BLANK)[1:])}.")
+    if not (isinstance(max_mb, (int, float)) and 0 < max_mb < math.inf): raise MyClipError(f"max_mb={max_mb!r} must be a positive number.")
+
+# %% ../nbs/18_my_clip.ipynb #60d7e0d5
+def as_fields(values)->dict: # {field: anything}
+    "The texts of some fields; a list is one a line, a path chooses the file where the kernel runs."
+    text = lambda v: "" if v is None else "\n".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v)
+    return {k: text(v) for k, v in values.items()} | ({"source": "path"} if values.get("path") else {})
+
+# %% ../nbs/18_my_clip.ipynb #955bcb9d
 class MyClip(ipywidgets.VBox):
     "The form, and under it the viewer of what was looked at: `explanation`. `error` holds the traceback of what went wrong."
-    def __init__(self, max_mb=200, **values):
+    def __init__(self, max_mb=200, **values): # the largest upload, in megabytes; what the form holds at first
         check_arguments(max_mb, values)
         sweep()
         self.explanation = self.viewer = self.encoder = self.loaded = self._output = None
@@ -316,13 +346,16 @@ class MyClip(ipywidgets.VBox):
         self.form.status = " ".join([f"{title(e)}: {len(e.times)} frames in {time.time() - began:.1f} s.", *remarks(said, e, path, shown)])
 
     @property
-    def error(self): return self.form.trouble
+    def error(self):
+        "The traceback of what went wrong last, or None."
+        return self.form.trouble
 
-    def look(self, **values):
-        "Press the button, for the file at `path`; fields may be changed before."
+    def look(self, **values): # fields that change before
+        "Press the button, for the file at `path`."
         self.form.hear(dict(kind="look", values=self.form.values | as_fields(values) | {"source": "path"}))
 
     def close(self):
+        "Close form and viewer; what was uploaded goes."
         for w in self.children: w.close()
         super().close()
 
@@ -330,18 +363,6 @@ class MyClip(ipywidgets.VBox):
         from IPython.display import display
         self._output = display(still(self.explanation, self.viewer), raw=True, display_id=True)
         display({"application/vnd.jupyter.widget-view+json": dict(version_major=2, version_minor=0, model_id=self.model_id), "text/plain": ""}, raw=True)
-
-# %% ../nbs/18_my_clip.ipynb #13ee68b9
-def check_arguments(max_mb, values):
-    "`MyClipError` for what the form does not have."
-    odd = next((k for k in values if k not in BLANK or k == "source"), None)
-    if odd: raise MyClipError(f"There is no field {odd!r}: there are {', '.join(list(BLANK)[1:])}.")
-    if not (isinstance(max_mb, (int, float)) and 0 < max_mb < math.inf): raise MyClipError(f"max_mb={max_mb!r} must be a positive number.")
-
-def as_fields(values)->dict: # {field: anything}
-    "The texts of some fields; a list is one a line, a path chooses the file where the kernel runs."
-    text = lambda v: "" if v is None else "\n".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v)
-    return {k: text(v) for k, v in values.items()} | ({"source": "path"} if values.get("path") else {})
 
 # %% ../nbs/18_my_clip.ipynb #a5d07057
 def my_clip(max_mb=200, # the largest file to upload

@@ -30,12 +30,15 @@ class ViewerError(ValueError):
     "What the viewer cannot show, and why, in one sentence."
 
 # %% ../nbs/10_widgets.ipynb #3c1e38ad
-def f32(x)->str:
+def f32(x)->str: # array of numbers, of any shape
     "Numbers as the base64 text of little-endian float32."
     return b64encode(np.ascontiguousarray(x, "<f4").tobytes()).decode()
 
 # %% ../nbs/10_widgets.ipynb #cfd475ae
-def kinds_of(mask, words, pieces)->str: # (L,) bool, (L,) bool, L strings
+def kinds_of(mask,   # (L,) bool, not padding
+             words,  # (L,) bool, the concept's own
+             pieces  # L strings
+            )->str:
     "A letter a token: s start, t template, w the concept's own word, e end, p padding."
     inside = np.flatnonzero(mask)
     kinds = np.where(words, "w", np.where(mask, "t", "p"))
@@ -44,7 +47,13 @@ def kinds_of(mask, words, pieces)->str: # (L,) bool, (L,) bool, L strings
     return "".join(kinds)
 
 # %% ../nbs/10_widgets.ipynb #6cb9ad88
-def entry(name, asked, i, frames, truth=None, unknown=(), tokens=True)->dict: # `asked`: as of `explain.spot`, with pieces; frames (T,D) normalized
+def entry(name,        # the concept
+          asked, i,    # answer of `explain.ask`, and the concept's row in it
+          frames,      # (T,D) normalized
+          truth=None,  # [(start, end), ...] in seconds, where it is known to show
+          unknown=(),  # words that the model was never taught
+          tokens=True  # with the tokens' cosines?
+         )->dict:
     "One concept, or attribute, as the viewer wants it; without its tokens, only with its weights."
     kept, pieces = asked["embeddings"], asked["pieces"][i]
     return dict(name=name, unknown=list(unknown), cosine=f32(asked["cosine"][i]), tokens=f32(kept["tokens"][i] @ frames.T) if tokens else None,
@@ -52,20 +61,20 @@ def entry(name, asked, i, frames, truth=None, unknown=(), tokens=True)->dict: # 
                 truth=truth and [[float(a), float(b)] for a, b in truth])
 
 # %% ../nbs/10_widgets.ipynb #970ad336
-def mean_weights(frames, norms)->np.ndarray: # (T,D) normalized, (T,) → (T,)
+def mean_weights(frames, norms)->np.ndarray: # (T,D) normalized, (T,) their lengths before → (T,)
     "Weights whose sum with the cosines is the score of mean pooling."
     return norms / max(np.linalg.norm(norms @ frames), 1e-12)
 
 # %% ../nbs/10_widgets.ipynb #ac642aec
 MOST_FRAMES = 1024
 
-def check_viewable(e): # `Evidence`
+def check_viewable(e): # an `Explanation`
     "`ViewerError` for what has no tokens, or too many frames."
     if len(e.times) > MOST_FRAMES: raise ViewerError(f"The viewer shows at most {MOST_FRAMES:,} frames, and there are {len(e.times):,}: explain a part (start=, end=), or fewer (num_frames=).")
     if not e.pieces or "tokens" not in e.embeddings: raise ViewerError("This explanation holds no tokens to look at: make it with explain().")
 
 # %% ../nbs/10_widgets.ipynb #a710ef1c
-def attributes_of(e, most=2**19)->list: # numbers for their tokens, at most
+def attributes_of(e, most=2**19)->list: # an `Explanation`; as many numbers for the attributes' tokens, at most
     "The attributes of a clip, as the viewer wants them, best first; without the model they have no curves."
     names = [n for n, _ in e.attributes]
     if not names or e.encoder is None: return [dict(name=n, score=float(s), cosine=None, tokens=None, weight=None, unknown=[], pieces=[], kinds="", truth=None) for n, s in e.attributes]
@@ -74,12 +83,15 @@ def attributes_of(e, most=2**19)->list: # numbers for their tokens, at most
     return [entry(n, asked, i, frames, tokens=tokens) | dict(score=float(s)) for i, (n, s) in enumerate(e.attributes)]
 
 # %% ../nbs/10_widgets.ipynb #b32ce5fb
-def title(e)->str:
+def title(e)->str: # an `Explanation`
     "The name of a clip."
     return Path(e.video).name or e.video
 
 # %% ../nbs/10_widgets.ipynb #b2258c21
-def panel(e, truth=None, attributes=None)->dict: # `Evidence`, {concept: [(start, end), ...]}, as of `attributes_of` if they are there already
+def panel(e,               # an `Explanation`
+          truth=None,      # {concept: [(start, end), ...]} in seconds
+          attributes=None  # answer of `attributes_of`, if it is there already
+         )->dict:
     "All that the viewer computes with, for one explanation."
     check_viewable(e)
     asked, truth = dict(cosine=e.cosine, saliency=e.saliency, embeddings=e.embeddings, pieces=e.pieces), truth or {}
@@ -89,14 +101,14 @@ def panel(e, truth=None, attributes=None)->dict: # `Evidence`, {concept: [(start
                 mean=f32(mean_weights(frames, e.embeddings["norms"])), concepts=concepts, attributes=attributes_of(e) if attributes is None else attributes, notes=list(e.notes), novelty=e.novelty and str(e.novelty))
 
 # %% ../nbs/10_widgets.ipynb #4634b0ff
-def jpeg(frame, quality=80, longest=320)->bytes: # uint8 (H,W,3)
+def jpeg(frame, quality=80, longest=320)->bytes: # uint8 (H,W,3); of JPEG; longest side in pixels
     "A frame as a JPEG file."
     out = io.BytesIO()
     Image.fromarray(thumbnails(frame[None], longest)[0]).save(out, "JPEG", quality=quality, optimize=True)
     return out.getvalue()
 
 # %% ../nbs/10_widgets.ipynb #09434c73
-def stills(frames, budget=600_000, longest=320)->list: # bytes in all; pixels → [index, base64] pairs
+def stills(frames, budget=600_000, longest=320)->list: # uint8 (T,H,W,3); bytes in all; longest side in pixels → [index, base64] pairs
     "Frames as JPEG within a budget: coarser, smaller, then fewer."
     every, n = range(len(frames)), len(frames)
     for quality, side in (80, longest), (60, longest), (60, min(longest, 192)), (50, min(longest, 128)):
@@ -108,7 +120,7 @@ def stills(frames, budget=600_000, longest=320)->list: # bytes in all; pixels �
 # %% ../nbs/10_widgets.ipynb #58c3b7fa
 PLAYABLE = {"mp4": ("h264",), "webm": ("vp8", "vp9", "av1")}  # by the file's ending; pictures of 8 bits
 
-def plays_as_it_is(path, budget)->bool:
+def plays_as_it_is(path, budget)->bool: # bytes, at most
     "Can browsers play this file, and from its first frame on?"
     import av
     if path.stat().st_size > budget: return False
@@ -121,15 +133,20 @@ def plays_as_it_is(path, budget)->bool:
     except (av.FFmpegError, OSError, IndexError, TypeError): return False
 
 # %% ../nbs/10_widgets.ipynb #ef954e3a
-def small_frames(path, start, end, fps, side, times):
-    "Yield the frames of a part of a clip, made small one block at a time; the list `times` grows by the second of each, from `start` on."
+def small_frames(path, start, end, # seconds
+                 fps, side,        # frames a second; longest side in pixels
+                 times):           # a list, to which the second of each frame is added
+    "Yield the frames of a part of a clip, made small one block at a time; seconds count from `start` on."
     for video in iter_video(path, fps=fps, start=start, end=end):
         times += (video.times - start).tolist()
         yield from thumbnails(video.frames, side)
 
 # %% ../nbs/10_widgets.ipynb #3c046518
-def small_copy(path, start, end, budget, fps=15, most=180)->bytes: # seconds; None where the budget does not allow one
-    "A clip of at most `most` seconds as small H.264 without sound, from `start` on."
+def small_copy(path, start, end,     # seconds
+               budget,               # bytes, at most
+               fps=15, most=180      # frames a second; longest clip in seconds
+              )->bytes:              # None where the budget or the length does not allow one
+    "A part of a clip as small H.264 without sound."
     if end - start > most: return None
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -139,7 +156,7 @@ def small_copy(path, start, end, budget, fps=15, most=180)->bytes: # seconds; No
             if file.stat().st_size <= budget: return file.read_bytes()
 
 # %% ../nbs/10_widgets.ipynb #16a710f5
-def moving(e, budget=1_200_000)->dict: # bytes; None where there is nothing that moves
+def moving(e, budget=1_200_000)->dict: # an `Explanation`; bytes, at most → None where there is nothing that moves
     "The clip of an explanation for a <video>, as it is or as a small copy."
     path = Path(e.video)
     if e.settings["unit"] != "s" or not path.is_file(): return None
@@ -150,13 +167,13 @@ def moving(e, budget=1_200_000)->dict: # bytes; None where there is nothing that
     return copy and dict(type="video/mp4", data=b64encode(copy).decode(), offset=start)
 
 # %% ../nbs/10_widgets.ipynb #912df92d
-def media(e, video=1_200_000, frames=600_000, longest=320)->dict: # bytes for each; pixels
+def media(e, video=1_200_000, frames=600_000, longest=320)->dict: # an `Explanation`; bytes for what plays, for the stills; their longest side in pixels
     "What there is to watch, for one explanation."
     h, w = e.frames.shape[1:3]
     return dict(width=w, height=h, frames=stills(e.frames, frames, longest), video=moving(e, video) if video else None)
 
 # %% ../nbs/10_widgets.ipynb #381f1c47
-def static(name)->str:
+def static(name)->str: # "viewer.js", for example
     "A file of `bike_nb/static`."
     return (files("bike_nb")/"static"/name).read_text(encoding="utf-8")
 
@@ -166,7 +183,7 @@ def script()->str:
     return static("maths.js") + re.sub(r'^import\s*\{[^}]*\}\s*from\s*"\./maths\.js";\n', "", static("viewer.js"), count=1, flags=re.M)
 
 # %% ../nbs/10_widgets.ipynb #6871f25e
-def in_script(data)->str:
+def in_script(data)->str: # what JSON can hold
     "JSON that can stand inside a script element."
     return json.dumps(data, allow_nan=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
@@ -181,13 +198,18 @@ noscript img { max-width: 100%; height: auto; }
 """
 
 # %% ../nbs/10_widgets.ipynb #476ecb5c
-def csp(js, css)->str: # the texts of the two elements
+def csp(js, css)->str: # texts of the script and of the style element
     "A policy that allows this script, this style, and pictures and films that are in the page."
     sha = lambda text: "'sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
     return f"default-src 'none'; img-src data: blob:; media-src data: blob:; style-src {sha(css)}; script-src {sha(js)}; base-uri 'none'; form-action 'none'"
 
 # %% ../nbs/10_widgets.ipynb #e01d682d
-def page(data, media, name, theme=None, picture=None, view=None)->str: # as the viewer's traits; for the title; "light", "dark" or None; PNG for those without scripts; how the controls stand
+def page(data, media,   # as the viewer's traits
+         name,          # for the title
+         theme=None,    # "light", "dark", or None: the reader's own
+         picture=None,  # PNG, for those without scripts
+         view=None      # how the controls stand
+        )->str:
     "The viewer as the text of one HTML file."
     js, css = f"\n{script()}\nmountPage();\n", PAGE_CSS + static("viewer.css")
     body = f' data-jp-theme-light="{"true" if theme == "light" else "false"}"' if theme else ""
@@ -204,26 +226,36 @@ def page(data, media, name, theme=None, picture=None, view=None)->str: # as the 
 """
 
 # %% ../nbs/10_widgets.ipynb #08b4d586
-def explained(x)->bool:
+def explained(x)->bool: # anything
     "Is this what `explain` answers?"
     return hasattr(x, "saliency") and hasattr(x, "pieces")
 
 # %% ../nbs/10_widgets.ipynb #2e8f16fe
-def as_list(explanations)->list:
-    "The explanations, checked: one, or several of the same concepts."
+def as_list(explanations)->list: # one `Explanation`, or several of the same concepts
+    "The explanations, checked; `ViewerError` for anything else."
     es = [explanations] if explained(explanations) else list(explanations)
     odd = next((e for e in es if not explained(e)), None)
     if odd is not None or not es: raise ViewerError(f"The viewer shows what explain() found, not {type(odd).__name__ if es else 'an empty list'}.")
     return es
 
-def as_data(es, truth=None, before=None)->dict: # explanations of the same concepts; the data of the same clips with other concepts
+# %% ../nbs/10_widgets.ipynb #8d2a61ae
+def as_data(es,          # explanations of the same concepts
+            truth=None,  # {concept: [(start, end), ...]} in seconds
+            before=None  # data of the same clips with other concepts: their attributes are kept
+           )->dict:
     "The viewer's numbers, and how its controls stand at first."
     attributes = [p["attributes"] for p in before["panels"]] if before else [None] * len(es)
     return dict(version=1, panels=[panel(e, truth, a) for e, a in zip(es, attributes)], temperature=float(es[0].settings["temperature"]), mask=es[0].settings["mask"])
 
 # %% ../nbs/10_widgets.ipynb #04878005
-def to_html(explanations, path=None, truth=None, theme=None, view=None, video=1_200_000, frames=600_000): # how the controls stand; bytes for what plays, and for the stills, of all panels
-    'The viewer as one file that needs no network, or its text without a path; `theme` is "light", "dark", or None for the reader\'s own.'
+def to_html(explanations,                    # one, or several of the same concepts
+            path=None,                       # file to write; None: the text is returned
+            truth=None,                      # {concept: [(start, end), ...]} in seconds
+            theme=None,                      # "light", "dark", or None: the reader's own
+            view=None,                       # how the controls stand
+            video=1_200_000, frames=600_000  # bytes for what plays, and for the stills, of all panels
+           ):
+    "The viewer as one file that needs no network; `ViewerError` says what cannot be shown."
     if theme not in (None, "light", "dark"): raise ViewerError(f'theme={theme!r} is not known: choose "light", "dark", or None.')
     es = as_list(explanations)
     shown = [media(e, video // len(es), frames // len(es)) for e in es]
@@ -238,17 +270,17 @@ FALLBACK_CSS = """<style>
 </style>"""
 
 # %% ../nbs/10_widgets.ipynb #23115c10
-def in_frame(html)->str: # a page
+def in_frame(html)->str: # text of a page
     "A page in a frame: no scripts of it reach the notebook."
     return f'<iframe title="Viewer" sandbox="allow-scripts" loading="lazy" srcdoc="{escape(html)}"></iframe>'
 
 # %% ../nbs/10_widgets.ipynb #323506c4
-def framed(html, key)->str: # a page; a name that the widget knows
+def framed(html, key)->str: # text of a page; a name that the widget knows
     "A page inside an output, as long as the widget does not show."
     return f'{FALLBACK_CSS}<div class="bike-static" data-bike-static="{key}">{in_frame(html)}</div>'
 
 # %% ../nbs/10_widgets.ipynb #bfb6b15b
-def votes(kinds, on, single)->np.ndarray: # a letter a token, {letter: bool}, {position: bool} → (L,) bool
+def votes(kinds, on, single)->np.ndarray: # a letter a token, {letter: bool}, {position: bool} or None → (L,) bool
     "Which tokens the controls let vote."
     out = np.array([on.get(k, True) for k in kinds])
     for j, vote in (single or {}).items(): out[int(j)] = vote
@@ -258,7 +290,7 @@ def votes(kinds, on, single)->np.ndarray: # a letter a token, {letter: bool}, {p
 KINDS_ON = {"all": {}, "sentence": {"p": False}, "words": {"s": False, "t": False, "e": False, "p": False}}
 
 # %% ../nbs/10_widgets.ipynb #d68ff2af
-def current(e, view)->dict: # `Evidence`, the state of the controls
+def current(e, view)->dict: # an `Explanation`, the state of the controls
     "What the viewer shows: weights {concept: (T,)} and scores {concept: float} by `bike_nb.spotting`; None where no token votes."
     import torch
     from bike_nb.spotting import saliency
@@ -277,7 +309,7 @@ class ViewerBase(anywidget.AnyWidget):
     data, request, reply, view = (traitlets.Dict().tag(sync=True) for _ in range(4))
     media, fallback = traitlets.List().tag(sync=True), traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, **traits):
+    def __init__(self, **traits): # initial values: data, media, view, fallback
         self._esm, self._css = script(), static("viewer.css")
         super().__init__(**traits)
         self.observe(lambda change: self._answer(change["new"]), "request")
@@ -290,12 +322,14 @@ class ViewerBase(anywidget.AnyWidget):
         else: self.reply = dict(id=asked["id"], ok=True)
 
 # %% ../nbs/10_widgets.ipynb #662b1103
-def fingerprint(data)->str:
+def fingerprint(data)->str: # what JSON can hold
     "16 letters, the same for the same data on every run, so that a notebook that is run again does not change."
     return hashlib.sha256(in_script(data).encode()).hexdigest()[:16]
 
 # %% ../nbs/10_widgets.ipynb #b7ec36c8
-def show_for_all(es, data, key, live): # explanations; the viewer's traits data and fallback; mimebundle of the widget
+def show_for_all(es,         # explanations
+                 data, key,  # the viewer's traits data and fallback
+                 live):      # mimebundle of the widget
     "Below the cell: the picture, the page in a frame, the widget."
     from IPython.display import display
     small = [media(e, 0, 150_000 // len(es), 192) for e in es]
@@ -306,37 +340,39 @@ def show_for_all(es, data, key, live): # explanations; the viewer's traits data 
 # %% ../nbs/10_widgets.ipynb #e102a1e8
 class Viewer(ViewerBase):
     "The interactive viewer of one explanation, or of several with the same concepts."
-    def __init__(self, explanations, truth=None):
+    def __init__(self, explanations, truth=None): # one, or several of the same concepts; {concept: [(start, end), ...]} in seconds
         self.explanations, self.truth = as_list(explanations), truth
         n, data = len(self.explanations), as_data(self.explanations, truth)
         super().__init__(data=data, media=[media(e, 1_200_000 // n, 600_000 // n) for e in self.explanations], fallback=fingerprint(data))
 
-    def _change(self, how):
+    def _change(self, how): # Explanation → Explanation
         es = [how(e) for e in self.explanations]  # all or none
         self.explanations, self.data = es, as_data(es, self.truth, self.data)
 
-    def add(self, *names):
-        "Look for more concepts."
+    def add(self, *names): # phrases
+        "Look for more concepts; `ExplainError` says what is wrong with them."
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the viewer marks words that were never taught
             self._change(lambda e: e.also(*names))
 
-    def remove(self, *names):
+    def remove(self, *names): # concepts that are shown
         "Take concepts away."
         self._change(lambda e: e.without(*names))
 
     @property
-    def explanation(self): return self.explanations[0]
-    def current(self, panel=0):
+    def explanation(self):
+        "The (first) explanation that is shown."
+        return self.explanations[0]
+    def current(self, panel=0): # which explanation
         "Weights and scores as the controls stand now: see `current`."
         return current(self.explanations[panel], self.view)
-    def to_html(self, path=None, theme=None):
+    def to_html(self, path=None, theme=None): # file to write; "light", "dark" or None
         "What is shown, as it stands, as one file: see `to_html`."
         return to_html(self.explanations, path, self.truth, theme, self.view)
     def _ipython_display_(self): show_for_all(self.explanations, self.data, self.fallback, self._repr_mimebundle_()[0] | {"text/plain": ""})
 
 # %% ../nbs/10_widgets.ipynb #06ba3baa
-def same_concepts(es)->list: # explanations
+def same_concepts(es)->list: # explanations of any concepts
     "The explanations, each asked for what any of them was asked for."
     names = list(dict.fromkeys(c for e in es for c in e.concepts))
     full = [e.also(*more) if (more := [n for n in names if n not in e.concepts]) else e for e in es]
