@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LABELS', 'ALIASES', 'KINDS', 'WINDOW', 'CROPS', 'CLIP_MEAN', 'CLIP_STD', 'DataError', 'read_classes', 'Record',
            'read_list', 'few_shot', 'frame_indices', 'TestTransform', 'test_transform', 'TrainTransform',
-           'train_transform', 'frame_name', 'Packed', 'VideoDataset', 'partners', 'mirrored', 'MissingVideos',
+           'train_transform', 'frame_name', 'Packed', 'partners', 'mirrored', 'VideoDataset', 'MissingVideos',
            'build_dataset', 'epoch_order', 'Batches', 'Loader', 'make_loader']
 
 # %% ../nbs/06_data.ipynb #b73b1af3
@@ -56,13 +56,18 @@ def _numbered(text, path):
             if name: yield (line, *([*name.split(None, 1), ""][:2] if coded else (None, name)))
 
 # %% ../nbs/06_data.ipynb #d69b3775
+def _check_place(number, place, where):
+    "`DataError` unless the number of a class, where it has one, is its place: `2`, `02` and `c002` are the third."
+    if number is None or re.fullmatch(f"c?0*{place}", number): return
+    raise DataError(f"{where}: the class has the number {number!r}, but it is number {place} in the file: sort the classes, and count from 0.")
+
+# %% ../nbs/06_data.ipynb #0ff5d3b1
 def _check_classes(rows, path):
     "Names of numbered classes; `DataError` for a number out of place, a missing name, a repeated name, or none at all."
     names = []
     for line, number, name in rows:
-        place, where = len(names), f"{path}, line {line}"
-        if number is not None and not re.fullmatch(f"c?0*{place}", number):
-            raise DataError(f"{where}: the class has the number {number!r}, but it is number {place} in the file: sort the classes, and count from 0.")
+        where = f"{path}, line {line}"
+        _check_place(number, len(names), where)
         if not name: raise DataError(f"{where}: the class has no name.")
         if name in names: raise DataError(f"{where}: the name {name!r} stands in the file twice.")
         names.append(name)
@@ -89,7 +94,8 @@ def _label_source(source):
 def read_classes(source, # a file, the name of a shipped list (one of LABELS or ALIASES), or the names themselves
                 )->list: # names, in the order of their labels
     "Class names from an `id,name` file, a Charades file, a name a line, a shipped list, or a list; `DataError` names the line that is wrong."
-    if not isinstance(source, (str, os.PathLike)): return _check_classes([(i, None, str(n).strip()) for i, n in enumerate(source, 1)], "the list of classes")
+    if not isinstance(source, (str, os.PathLike)):
+        return _check_classes([(i, None, str(n).strip()) for i, n in enumerate(source, 1)], "the list of classes")
     path = _label_source(source)
     return _check_classes(_numbered(_read_text(path, "class file"), path), path)
 
@@ -119,7 +125,8 @@ def _plain_record(line, number, path, fields, num_classes):
     where, form = f"{path}, line {number}", "`folder frames label`" if fields == 3 else "`file label`"
     parts = line.split() if len(line.split()) <= fields else line.rsplit(None, fields - 1)
     if len(parts) != fields: raise DataError(f"{where}: {line!r} is not of the form {form}, as line 1 is.")
-    if fields == 2 and re.search(r"\s\d+$", parts[0]): raise DataError(f"{where}: {line!r} has one number too many for the form {form}, which line 1 has.")
+    if fields == 2 and re.search(r"\s\d+$", parts[0]):
+        raise DataError(f"{where}: {line!r} has one number too many for the form {form}, which line 1 has.")
     frames = _whole_number(parts[1], "number of frames", where) if fields == 3 else None
     return Record(parts[0].strip(), _whole_number(parts[-1], "label", where, num_classes), frames, line=number)
 
@@ -142,9 +149,11 @@ def _seconds(text, what, where):
     if 0 <= value < math.inf: return value
     raise DataError(f"{where}: the {what} {text!r} is not a number of seconds.")
 
+# %% ../nbs/06_data.ipynb #35e748a7
 def _segment_record(row, where, line, num_classes):
     "A `Record` of a row of the Charades training table."
-    if not row["video_id"] or not re.fullmatch(r"c\d+", row["label"]): raise DataError(f"{where}: {','.join(row.values())!r} does not name a video and a class such as c002.")
+    if not row["video_id"] or not re.fullmatch(r"c\d+", row["label"]):
+        raise DataError(f"{where}: {','.join(row.values())!r} does not name a video and a class such as c002.")
     start, end, total = (_seconds(row[key], key, where) for key in _SEGMENTS[2:])
     return Record(row["video_id"], _whole_number(row["label"][1:], "label", where, num_classes), start=start, end=end, total=total, line=line)
 
@@ -159,13 +168,14 @@ def _actions(text, where, num_classes):
         found.setdefault(_whole_number(name[1:], "label", where, num_classes))
     return tuple(found)
 
+# %% ../nbs/06_data.ipynb #eb59b72c
 def _row_record(row, where, line, num_classes):
     "A `Record` of a row of the Charades test table."
     if not row["id"]: raise DataError(f"{where}: the row names no video.")
     total = _seconds(row["length"], "length", where) if row.get("length") else None
     return Record(row["id"], None, labels=_actions(row["actions"], where, num_classes), total=total, line=line)
 
-# %% ../nbs/06_data.ipynb #eb59b72c
+# %% ../nbs/06_data.ipynb #e1be66a5
 _TABLES = {"charades-train": (_SEGMENTS, _segment_record), "charades-test": (("id", "actions"), _row_record)}
 
 def _table_kind(text):
@@ -173,11 +183,13 @@ def _table_kind(text):
     head = [cell.strip() for cell in text.split("\n", 1)[0].split(",")]
     return next((kind for kind, (columns, _) in _TABLES.items() if set(columns) <= set(head)), None)
 
+# %% ../nbs/06_data.ipynb #552c0434
 def _table(text, path, kind, num_classes):
     "The records of a Charades table."
     (_, head), *rows = list(_csv_rows(text, path)) or [(1, [])]
     columns, make = _TABLES[kind]
-    if lacks := [c for c in columns if c not in head]: raise DataError(f"{path}, line 1, has no column {lacks[0]!r}: a {kind} table has {', '.join(columns)}.")
+    if lacks := [c for c in columns if c not in head]:
+        raise DataError(f"{path}, line 1, has no column {lacks[0]!r}: a {kind} table has {', '.join(columns)}.")
     for line, row in rows:
         if len(row) != len(head): raise DataError(f"{path}, line {line}, has {len(row)} columns, line 1 has {len(head)}.")
     if not rows: raise DataError(f"{path} holds no rows below its first line.")
@@ -189,24 +201,30 @@ def _kept(records, min_frames, path):
     kept = [r for r in records if (r.num_frames is None or r.num_frames >= min_frames) and (r.start is None or r.end > r.start)]
     if kept and len(kept) < len(records):
         why = f"have fewer than {min_frames} frames" if kept[0].start is None else "end before they start"
-        warnings.warn(f"{len(records) - len(kept):,} of the {len(records):,} records in {path} {why} and are left out, as in the official code.", stacklevel=3)
+        short = f"{len(records) - len(kept):,} of the {len(records):,} records"
+        warnings.warn(f"{short} in {path} {why} and are left out, as in the official code.", stacklevel=3)
     if not kept: raise DataError(f"{path}: all of its {len(records):,} records are too short (of fewer than {min_frames} frames).")
     return kept
 
 # %% ../nbs/06_data.ipynb #64d14532
 KINDS = "frames", "video", *_TABLES
 
+def _records_of(text, path, kind, num_classes):
+    "The kind of a list and its records; a table is one by its first line, or because `kind` insists."
+    table = kind if kind in _TABLES else _table_kind(text)
+    if table: return table, _table(text, path, table, num_classes)
+    records = _plain_list(text, path, num_classes)
+    return "video" if records[0].num_frames is None else "frames", records
+
+# %% ../nbs/06_data.ipynb #d193f8c7
 def read_list(path, # the list
               kind:str|None=None, # one of KINDS, to insist on it; None: the file tells
               num_classes:int|None=None, # labels must lie below it; None: any will do
               min_frames:int=0, # leave out folders that have fewer, by the list
              )->list: # of `Record`
     "The records of an official list, whatever its format; a line that is wrong is a `DataError` with the file and the line."
-    if kind is not None and kind not in KINDS: raise DataError(f"kind={kind!r} is not known: give one of {', '.join(KINDS)}, or None.")
-    text = _read_text(path, "list")
-    table = kind if kind in _TABLES else _table_kind(text)
-    records = _table(text, path, table, num_classes) if table else _plain_list(text, path, num_classes)
-    found = table or ("video" if records[0].num_frames is None else "frames")
+    if kind not in (None, *KINDS): raise DataError(f"kind={kind!r} is not known: give one of {', '.join(KINDS)}, or None.")
+    found, records = _records_of(_read_text(path, "list"), path, kind, num_classes)
     if kind not in (None, found): raise DataError(f"{path} is a list of the kind {found!r}, not {kind!r}.")
     return _kept(records, min_frames, path)
 
@@ -218,9 +236,20 @@ def _by_label(records, classes):
     for label in range(len(classes or ())): groups.setdefault(label, [])
     return groups
 
-def _class_words(label, classes): return f"class {label}" + (f" ({classes[label]})" if classes and label < len(classes) else "")
-
 # %% ../nbs/06_data.ipynb #d3b9f74c
+def _check_group(label, group, shot, classes):
+    "`DataError` where a class has fewer than `shot` clips, or the records have no single label."
+    if label is None: raise DataError("few-shot training needs one label a video, and this list gives several.")
+    if len(group) >= shot: return
+    words = f"class {label}" + (f" ({classes[label]})" if classes and label < len(classes) else "")
+    raise DataError(f"{words} has {len(group)} clips, and shot={shot} asks for {shot} of each: lower shot, or add clips.")
+
+# %% ../nbs/06_data.ipynb #3e3eda2f
+def _lot(group, shot, seed, label):
+    "The first `shot` of a class's clips in an order that the seed and the label decide."
+    return random.Random(f"shot {seed} {label}").sample(group, len(group))[:shot]
+
+# %% ../nbs/06_data.ipynb #61e47203
 def few_shot(records, # of `read_list`, each with one label
              shot:int, # clips a class
              seed:int=0, # other seeds choose other clips
@@ -231,9 +260,8 @@ def few_shot(records, # of `read_list`, each with one label
     if not isinstance(shot, int) or shot < 1: raise DataError(f"shot={shot!r} must be a whole number of at least 1.")
     chosen = []
     for label, group in _by_label(records, classes).items():
-        if label is None: raise DataError("few-shot training needs one label a video, and this list gives several.")
-        if len(group) < shot: raise DataError(f"{_class_words(label, classes)} has {len(group)} clips, and shot={shot} asks for {shot} of each: lower shot, or add clips.")
-        chosen += random.Random(f"shot {seed} {label}").sample(group, len(group))[:shot]
+        _check_group(label, group, shot, classes)
+        chosen += _lot(group, shot, seed, label)
     return chosen * (max(1, len(records) // len(chosen)) if repeat else 1)
 
 # %% ../nbs/06_data.ipynb #771ad077
@@ -243,34 +271,50 @@ def _draw(rng, low, high):
     return int(rng.integers(low, high + 1) if hasattr(rng, "integers") else rng.randint(low, high + 1))
 
 # %% ../nbs/06_data.ipynb #ea279b64
-WINDOW = 128   # frames, of dense sampling
-
 def _train_uniform(n, segments, rng):
+    "A frame by lot out of each of `segments` equal stretches, whose ends belong to both neighbours."
     edges = np.round((n - 1) / segments * np.arange(segments + 1)).astype(int)
     return [_draw(rng, int(a), int(b)) for a, b in zip(edges, edges[1:])]
 
+# %% ../nbs/06_data.ipynb #762bc53f
+WINDOW = 128   # frames, of dense sampling
+
 def _random_window(n, segments, rng):
+    "Evenly spaced frames of a window with a random start; what reaches past the end goes on at the beginning."
     start = _draw(rng, 0, n - WINDOW - 1) if n > WINDOW else 0
     return (start + np.arange(segments) * (WINDOW // segments)) % n
 
+# %% ../nbs/06_data.ipynb #05d9d02d
 def _test_uniform(n, segments, clips):
+    "Evenly spaced frames of the whole video, for each clip a little later."
     tick = n / segments
     starts = np.linspace(0, tick - 1, clips, dtype=int)
     return (starts[:, None] + tick * np.arange(segments)).astype(int).ravel() % n
 
 # %% ../nbs/06_data.ipynb #7ac8dc46
 def _test_dense(n, segments, clips):
+    "Evenly spaced frames of windows at equal distances, one for each clip."
     room = max(0, n - WINDOW)
     starts = np.arange(clips) * (room // (clips - 1)) if clips > 1 else np.array([room // 2])   # one clip: official code divides by zero
     return (starts[:, None] + np.arange(segments) * (WINDOW // segments)).ravel() % n
 
 # %% ../nbs/06_data.ipynb #bb9b27da
 def _segment_uniform(n, segments, rng):
+    "A frame by lot out of each of `segments` slices without common ends; all frames and repeats where there are too few."
     if n <= segments: return sorted([*range(n), *(_draw(rng, 0, n - 1) for _ in range(segments - n))])
     edges = [i * n // segments for i in range(segments + 1)]
     return [_draw(rng, a, b - 1) for a, b in zip(edges, edges[1:])]
 
 # %% ../nbs/06_data.ipynb #f90801a7
+def _by_mode(mode, n, segments, dense, clips, rng):
+    "The frames by the formula of a mode; `DataError` for one that is not known."
+    if mode == "test": return (_test_dense if dense else _test_uniform)(n, segments, clips)
+    if mode not in ("train", "val", "segment"): raise DataError(f"mode={mode!r} is not known: give train, val, test or segment.")
+    if dense: return _random_window(n, segments, rng)
+    if mode == "val": return _test_uniform(n, segments, 1)
+    return (_train_uniform if mode == "train" else _segment_uniform)(n, segments, rng)
+
+# %% ../nbs/06_data.ipynb #20582a2f
 def frame_indices(mode:str, # "train", "val", "test", or "segment": training within a Charades segment
                   num_frames:int, # n, of the video
                   segments:int, # T, frames of a clip
@@ -278,15 +322,9 @@ def frame_indices(mode:str, # "train", "val", "test", or "segment": training wit
                   clips:int=1, # clips of a test
                   rng=None, # Python's `random`, `numpy.random`, or a generator of theirs; None: `random`
                  )->np.ndarray: # int64 (T,), in a test (clips·T,)
-    "Which frames to look at, counted from 0, as the official datasets/video.py chooses them."
+    "Which frames to look at, counted from 0, as the official datasets/video.py chooses them; `DataError` for what cannot be."
     if min(num_frames, segments, clips) < 1: raise DataError(f"{segments} segments × {clips} clips of {num_frames} frames: each must be at least 1.")
-    rng = random if rng is None else rng
-    if mode == "test": found = (_test_dense if dense else _test_uniform)(num_frames, segments, clips)
-    elif mode in ("train", "val", "segment") and dense: found = _random_window(num_frames, segments, rng)
-    elif mode == "val": found = _test_uniform(num_frames, segments, 1)
-    elif mode in ("train", "segment"): found = dict(train=_train_uniform, segment=_segment_uniform)[mode](num_frames, segments, rng)
-    else: raise DataError(f"mode={mode!r} is not known: give train, val, test or segment.")
-    return np.asarray(found, np.int64)
+    return np.asarray(_by_mode(mode, num_frames, segments, dense, clips, random if rng is None else rng), np.int64)
 
 # %% ../nbs/06_data.ipynb #50438d46
 def _scaled(picture, size, how=Image.BICUBIC):
@@ -325,22 +363,26 @@ def _scale_size(input_size): return 256 if input_size == 224 else input_size
 @dataclass
 class TestTransform:
     "Pictures (N) of one video as float32 (crops,N,3,size,size): scaled, cropped, normalized, as the official test does."
-    __test__ = False   # no test case, whatever pytest thinks of the name
-    size: int; scale: int; crops: int = 1; mean: tuple = CLIP_MEAN; std: tuple = CLIP_STD
-    def __call__(self, pictures, rng=None):
+    __test__ = False         # no test case, whatever pytest thinks of the name
+    size: int                # pixels of the model's input
+    scale: int               # pixels of the shorter side before cropping
+    crops: int = 1           # one of CROPS
+    mean: tuple = CLIP_MEAN  # of each channel
+    std: tuple = CLIP_STD    # deviation of each channel
+    def __call__(self, pictures, rng=None): # nothing here is random; the argument is there because training has it
         pictures, s, views = [_scaled(p, self.scale) for p in pictures], self.size, []
         for x, y in _corners(*pictures[0].size, s, self.crops):
             crop = _normalized([p.crop((x, y, x + s, y + s)) for p in pictures], self.mean, self.std)
             views += [crop, crop.flip(-1)] if self.crops == 10 else [crop]
         return torch.stack(views)
 
-# %% ../nbs/06_data.ipynb #a9ea5042
+# %% ../nbs/06_data.ipynb #0413e38e
 def test_transform(input_size:int=224, # pixels of the model's input
                    crops:int=1, # one of CROPS
                    preprocess_cfg:dict|None=None, # its mean and std; None: CLIP's
                    scale:int|None=None, # of the shorter side; None: 256 for 224, else the input size
                   )->TestTransform:
-    "The transform of validation and test."
+    "The transform of validation and test (official datasets/transforms.py); `DataError` for crops that cannot be."
     if crops not in CROPS: raise DataError(f"crops={crops!r} is not known: give {', '.join(map(str, CROPS))}.")
     scale = scale or _scale_size(input_size)
     if input_size > scale: raise DataError(f"crops of {input_size} pixels do not fit into pictures scaled to {scale}.")
@@ -366,18 +408,28 @@ def _random_crop(pictures, size, scale, rng):
     return [p.crop((x, y, x + w, y + h)).resize((size, size), Image.BILINEAR) for p in pictures]
 
 # %% ../nbs/06_data.ipynb #fcf2f0e8
+def _treated(pictures, flip, grey):
+    "All pictures in the mirror, all without colour, both, or as they are."
+    if flip: pictures = [p.transpose(Image.FLIP_LEFT_RIGHT) for p in pictures]
+    if grey: pictures = [p.convert("L").convert("RGB") for p in pictures]
+    return pictures
+
+# %% ../nbs/06_data.ipynb #228b149f
 @dataclass
 class TrainTransform:
     "Pictures (N) of one clip as float32 (1,N,3,size,size): scaled, one random crop, flip and greying for all, normalized."
-    size: int; scale: int; flip: bool = True; grayscale: float = .2; crop_scale: tuple = (.08, 1.)
-    mean: tuple = CLIP_MEAN; std: tuple = CLIP_STD
-    crops: int = 1
-    def __call__(self, pictures, rng):
+    size: int                        # pixels of the model's input
+    scale: int                       # pixels of the shorter side before cropping
+    flip: bool = True                # mirror half of the clips?
+    grayscale: float = .2            # share of clips without colour
+    crop_scale: tuple = (.08, 1.)    # smallest and largest share of the area in a crop
+    mean: tuple = CLIP_MEAN          # of each channel
+    std: tuple = CLIP_STD            # deviation of each channel
+    crops: int = 1                   # views: always one
+    def __call__(self, pictures, rng): # rng: a `random.Random`
         pictures = _random_crop([_scaled(p, self.scale) for p in pictures], self.size, self.crop_scale, rng)
         flip, grey = rng.random() < .5, rng.random() < self.grayscale      # both are drawn always: options do not shift the lot
-        if flip and self.flip: pictures = [p.transpose(Image.FLIP_LEFT_RIGHT) for p in pictures]
-        if grey: pictures = [p.convert("L").convert("RGB") for p in pictures]
-        return _normalized(pictures, self.mean, self.std)[None]
+        return _normalized(_treated(pictures, flip and self.flip, grey), self.mean, self.std)[None]
 
 # %% ../nbs/06_data.ipynb #10d23a2c
 def train_transform(input_size:int=224, # pixels of the model's input
@@ -387,7 +439,7 @@ def train_transform(input_size:int=224, # pixels of the model's input
                     crop_scale=(.08, 1.), # smallest and largest share of the area in a crop
                     scale:int|None=None, # of the shorter side before cropping; None: 256 for 224, else the input size
                    )->TrainTransform:
-    "The transform of training (official utils/Augmentation.py)."
+    "The transform of training (official utils/Augmentation.py); `DataError` for shares that are none."
     low, high = crop_scale
     if not 0 < low <= high <= 1: raise DataError(f"crop_scale={list(crop_scale)} must be two shares of the picture, 0 < smallest ≤ largest ≤ 1.")
     if not 0 <= grayscale <= 1: raise DataError(f"grayscale={grayscale} must be a share from 0 to 1.")
@@ -400,10 +452,15 @@ def _fields(template):
         n = sum(field is not None for _, field, *_ in string.Formatter().parse(template))
         if n in (1, 2) and template.format(*("a", 1)[2 - n:]) != template.format(*("a", 2)[2 - n:]): return n
     except (ValueError, IndexError, KeyError, TypeError, AttributeError): pass
-    raise DataError(f"The template {template!r} makes no names of frames: give one such as 'img_{{:05d}}.jpg', or '{{}}-{{:06d}}.jpg' with the folder's name.")
+    raise DataError(f"The template {template!r} makes no names of frames: give one such as 'img_{{:05d}}.jpg', "
+                    "or '{}-{:06d}.jpg' with the folder's name.")
 
-def frame_name(template, number, folder=""):
-    "The file name of a frame: 'img_{:05d}.jpg' takes its number, '{}-{:06d}.jpg' also the name of its folder."
+# %% ../nbs/06_data.ipynb #57f8d976
+def frame_name(template:str, # one field, the number; or two, the folder and the number
+               number:int, # of the frame, as it is counted in the folder
+               folder:str="", # name of the folder
+              )->str:
+    "The file name of a frame: 'img_{:05d}.jpg' takes its number, '{}-{:06d}.jpg' also the name of its folder; `DataError` for other templates."
     return template.format(*(folder, number)[2 - _fields(template):])
 
 # %% ../nbs/06_data.ipynb #b7e0a533
@@ -421,6 +478,7 @@ def _open_rgb(path):
 
 _UNREADABLE = OSError, SyntaxError, ValueError, Image.DecompressionBombError   # what Pillow raises for broken files
 
+# %% ../nbs/06_data.ipynb #791871da
 def _nearest(path, number, names, template):
     "The readable frame nearest to `number`, and its number; `DataError` if the folder has none."
     there = _numbers(names, template, path.name)
@@ -438,6 +496,7 @@ def _listing(path):
     if names: return names
     raise DataError(f"{path}: this folder of frames is empty.")
 
+# %% ../nbs/06_data.ipynb #fe18c7c7
 def _read_folder(path, choose, template, bias):
     "The chosen frames of a folder as pictures, and a note about those that were replaced; `choose` maps their count to indices."
     names, found, notes = _listing(path), {}, ""
@@ -460,12 +519,19 @@ def _read_file(path, choose):
     return [Image.fromarray(f) for f in video.frames], " ".join(str(w.message) for w in heard)
 
 # %% ../nbs/06_data.ipynb #e976d7d5
+def _packed(items):
+    "Items, pickled, as one block of bytes uint8 (n,), and the places (N+1,) where each begins and the last one ends."
+    blobs = [pickle.dumps(x, -1) for x in items]
+    return np.frombuffer(b"".join(blobs), np.uint8), np.cumsum([0] + [len(b) for b in blobs])
+
+# %% ../nbs/06_data.ipynb #a41c3b38
 class Packed(Sequence):
-    "A read-only list of plain tuples or strings in one block of bytes, which worker processes can share; `make` turns an item into what is returned."
-    def __init__(self, items, make=None):
-        blobs = [pickle.dumps(x, -1) for x in items]
-        self.make, self.ends = make, np.cumsum([0] + [len(b) for b in blobs])
-        self.data = np.frombuffer(b"".join(blobs), np.uint8)
+    "A read-only list of plain tuples or strings in one block of bytes, which worker processes can share."
+    def __init__(self,
+        items, # an iterable of tuples or strings
+        make=None, # a function that turns an item into what is returned; None: the item itself
+    ):
+        self.make, (self.data, self.ends) = make, _packed(items)
     def __len__(self): return len(self.ends) - 1
     def __getitem__(self, i):
         if isinstance(i, slice): return [self[k] for k in range(*i.indices(len(self)))]
@@ -474,11 +540,132 @@ class Packed(Sequence):
         item = pickle.loads(self.data[self.ends[i]:self.ends[i + 1]])
         return self.make(item) if self.make else item
 
-def _as_record(values): return Record(*values)
+# %% ../nbs/06_data.ipynb #51422cac
+def _as_record(values):
+    "A `Record` of its values, as they come out of a `Packed` list."
+    return Record(*values)
 
-# %% ../nbs/06_data.ipynb #548b1545
+# %% ../nbs/06_data.ipynb #26e2f288
+def _choose(data, record, rng):
+    "The function from the number of frames of a video to the frames to look at."
+    mode = data.mode if data.mode != "train" or data.random_shift else "val"
+    if record.start is None: return lambda n: frame_indices(mode, n, data.segments, data.dense, data.clips, rng)
+    first = int(record.start * data.fps)
+    length = int(min(record.end, record.total) * data.fps - record.start * data.fps)     # frames, as datasets/charades.py counts them
+    mode = "segment" if mode == "train" else mode
+    return lambda n: np.minimum(first + frame_indices(mode, max(length, 1), data.segments, data.dense, data.clips, rng), n - 1)
+
+# %% ../nbs/06_data.ipynb #fa2849ec
+def _tidy(data, every=64):
+    "In a worker process, collect garbage every so many files."
+    data.files_read += 1
+    if data.files_read % every == 0 and get_worker_info(): gc.collect()
+
+# %% ../nbs/06_data.ipynb #18fb89e7
+def _frames(data, record, rng):
+    "Frames (V,T,3,h,w) of a record and a note about them; `DataError` if they cannot be read."
+    path, choose = data.root/record.path, _choose(data, record, rng)
+    if data.video: _tidy(data)
+    pictures, note = _read_file(path, choose) if data.video else _read_folder(path, choose, data.template, data.bias)
+    if len({p.size for p in pictures}) > 1: raise DataError(f"{path}: its frames are of different sizes.")
+    return data.transform(pictures, rng).flatten(0, 1).unflatten(0, (data.views, data.segments)), note
+
+# %% ../nbs/06_data.ipynb #4a9f6233
+def _truth(data, record):
+    "The label of a record: `label` int64, or `labels` float32 (C,) of a multi-label test."
+    if record.labels is None: return dict(label=torch.tensor(record.label))
+    labels = torch.zeros(len(data.classes))
+    labels[list(record.labels)] = 1
+    return dict(labels=labels)
+
+# %% ../nbs/06_data.ipynb #14a0076c
+def partners(pairs, # of class names, as in [["rolling left", "rolling right"]]; None: no pairs
+             classes:list, # names, in the order of their labels
+             what:str="pairs", # the setting's name below `data`, for messages
+            )->dict: # label → label
+    "Which class each becomes, from pairs of names; `DataError` for a name that is no class, or comes twice."
+    found, names = {}, {n: i for i, n in enumerate(classes)}
+    for pair in pairs or ():
+        if isinstance(pair, str) or len(pair) != 2:
+            raise DataError(f"data.{what} holds {pair!r}: give pairs of class names, as in [[rolling left, rolling right]].")
+        for a, b in (pair, pair[::-1]):
+            if a not in names or names[a] in found:
+                raise DataError(f"data.{what} names {a!r}, which {'is in two pairs' if a in names else 'is no class of this dataset'}.")
+            found[names[a]] = names.get(b)
+    return found
+
+# %% ../nbs/06_data.ipynb #2c5d30ed
+def mirrored(data, # a `VideoDataset`; its `mirrors` {label: label} say what a mirror makes of a class
+             frames, # (1,T,3,h,w) float32
+             label:int, # class of the clip
+             rng, # a `random.Random`: it decides
+            )->tuple: # frames, label
+    "The clip of a training sample and its label, as it is or in the mirror, by lot."
+    return (frames.flip(-1), data.mirrors.get(label, label)) if data.mirrors and rng.random() < .5 else (frames, label)
+
+# %% ../nbs/06_data.ipynb #ebece5ab
+def _turned(data, frames, record, rng):
+    "Frames and record of a sample; in training with mirrors, perhaps in the mirror."
+    if data.mode != "train" or record.label is None: return frames, record
+    frames, label = mirrored(data, frames, record.label, rng)
+    return frames, replace(record, label=label)
+
+# %% ../nbs/06_data.ipynb #024a832a
+_IN_A_ROW = 50   # unreadable videos, until training gives up
+
+def _nothing(data):
+    "Zeros in the place of the frames (V,T,3,h,w) of a video that cannot be read."
+    return torch.zeros(data.views, data.segments, 3, data.transform.size, data.transform.size)
+
+# %% ../nbs/06_data.ipynb #e37776bf
+def _readable(data, i, rng):
+    "(index, frames, paths that were missing, notes) of record `i`, in training of the next one that can be read."
+    missing, notes, tries = [], [], min(len(data), _IN_A_ROW) if data.mode == "train" else 1
+    for k in range(i, i + tries):
+        record = data.records[k % len(data)]
+        try: frames, note = _frames(data, record, rng)
+        except DataError as e: missing.append(str(data.root/record.path)); notes.append(str(e))
+        else: return k % len(data), frames, missing, notes + [note] * bool(note)
+    if data.mode == "train": raise DataError(f"{tries} videos in a row cannot be read, the last of them for this reason: {notes[-1]}")
+    return i, _nothing(data), missing, notes
+
+# %% ../nbs/06_data.ipynb #c4c540de
+def _sample(data, epoch, i):
+    "Sample `i` of an epoch; see `VideoDataset`."
+    if not -len(data) <= i < len(data): raise IndexError(i)
+    i, missing, notes, out = int(i) % len(data), [], [], {}
+    rng = random.Random(f"sample {data.seed} {epoch} {i}")
+    if data.decode: i, out["frames"], missing, notes = _readable(data, i, rng)
+    if data.sentences: out["sentence"] = data.sentences[i]
+    record = data.records[i]
+    if data.decode: out["frames"], record = _turned(data, out["frames"], record, rng)
+    return out | _truth(data, record) | dict(index=torch.tensor(i), path=record.path, missing="\n".join(missing), note="\n".join(notes))
+
+# %% ../nbs/06_data.ipynb #2d9f88c2
+def _is_video(modality):
+    "Is this the modality of video files? `DataError` for one that is neither."
+    if str(modality).lower() in ("rgb", "video"): return str(modality).lower() == "video"
+    raise DataError(f"modality={modality!r} is not known: give RGB (folders of frames) or video (files).")
+
+# %% ../nbs/06_data.ipynb #e22fc49e
+def _check_dataset(data):
+    "One sentence about settings that cannot work."
+    if data.mode not in ("train", "val", "test"): raise DataError(f"mode={data.mode!r} is not known: give train, val or test.")
+    if not len(data): raise DataError("a dataset needs at least one record.")
+    if data.decode and data.transform is None:
+        raise DataError("a dataset that reads frames needs a transform: see train_transform and test_transform.")
+    if data.sentences is None and not data.decode: raise DataError("a dataset of neither frames nor attribute sentences has nothing to give.")
+    if not data.video: _fields(data.template)
+
+# %% ../nbs/06_data.ipynb #4d4fe493
+def _first_number(index_bias, template):
+    "The number of the first frame in a folder: as the configuration says, else 0 for `frame{:d}.jpg` and 1 for other names."
+    if index_bias is not None: return index_bias
+    return 0 if template == "frame{:d}.jpg" else 1
+
+# %% ../nbs/06_data.ipynb #2ccf5abf
 class VideoDataset(Dataset):
-    "Videos of a list as tensors, for training (random, one view) or testing (views = crops × clips)."
+    "Videos of a list as tensors, for training (random, one view) or testing (views = crops × clips); `DataError` for settings that cannot work."
     def __init__(self,
         records, # of `read_list`
         classes:list, # names, in the order of their labels
@@ -498,113 +685,38 @@ class VideoDataset(Dataset):
     ):
         self.records, self.classes, self.root, self.transform = Packed(map(astuple, records), _as_record), list(classes), Path(root), transform
         self.mode, self.segments, self.video, self.template = mode, segments, _is_video(modality), template
-        self.bias = index_bias if index_bias is not None else 0 if template == "frame{:d}.jpg" else 1
-        self.clips, self.dense, self.random_shift, self.fps, self.seed = clips if mode == "test" else 1, bool(dense), random_shift, fps or 24, seed
+        self.bias, self.clips, self.dense = _first_number(index_bias, template), clips if mode == "test" else 1, bool(dense)
+        self.random_shift, self.fps, self.seed = random_shift, fps or 24, seed
         self.sentences, self.decode, self.epoch, self.files_read = sentences and Packed(sentences), decode, 0, 0
         self.multi_label, self.views = bool(len(self.records)) and self.records[0].label is None, self.clips * getattr(transform, "crops", 1)
         self.mirrors = partners(mirrors, self.classes, "mirrors")
         _check_dataset(self)
     def __len__(self): return len(self.records)
-    def __repr__(self): return f"VideoDataset({self.mode}: {len(self):,} records of {len(self.classes)} classes, {self.views} × {self.segments} frames)"
-    def set_epoch(self, epoch:int): self.epoch = epoch
+    def __repr__(self):
+        return f"VideoDataset({self.mode}: {len(self):,} records of {len(self.classes)} classes, {self.views} × {self.segments} frames)"
+    def set_epoch(self,
+        epoch:int, # from 0; decides, with the seed and the index, all that is random
+    ):
+        "Samples asked for by their index alone are those of this epoch from now on."
+        self.epoch = epoch
     def __getitem__(self, i): return _sample(self, *(i if isinstance(i, tuple) else (self.epoch, i)))
 
-# %% ../nbs/06_data.ipynb #33972a97
-def _is_video(modality):
-    "Is this the modality of video files? `DataError` for one that is neither."
-    if str(modality).lower() in ("rgb", "video"): return str(modality).lower() == "video"
-    raise DataError(f"modality={modality!r} is not known: give RGB (folders of frames) or video (files).")
-
-def _check_dataset(data):
-    "One sentence about settings that cannot work."
-    if data.mode not in ("train", "val", "test"): raise DataError(f"mode={data.mode!r} is not known: give train, val or test.")
-    if not len(data): raise DataError("a dataset needs at least one record.")
-    if data.decode and data.transform is None: raise DataError("a dataset that reads frames needs a transform: see train_transform and test_transform.")
-    if data.sentences is None and not data.decode: raise DataError("a dataset of neither frames nor attribute sentences has nothing to give.")
-    if not data.video: _fields(data.template)
-
-# %% ../nbs/06_data.ipynb #26e2f288
-def _choose(data, record, rng):
-    "The function from the number of frames of a video to the frames to look at."
-    mode = data.mode if data.mode != "train" or data.random_shift else "val"
-    if record.start is None: return lambda n: frame_indices(mode, n, data.segments, data.dense, data.clips, rng)
-    first = int(record.start * data.fps)
-    length = int(min(record.end, record.total) * data.fps - record.start * data.fps)     # frames, as datasets/charades.py counts them
-    mode = "segment" if mode == "train" else mode
-    return lambda n: np.minimum(first + frame_indices(mode, max(length, 1), data.segments, data.dense, data.clips, rng), n - 1)
-
-# %% ../nbs/06_data.ipynb #fa2849ec
-def _tidy(data, every=64):
-    "In a worker process, collect garbage every so many files."
-    data.files_read += 1
-    if data.files_read % every == 0 and get_worker_info(): gc.collect()
-
-def _frames(data, record, rng):
-    "Frames (V,T,3,h,w) of a record and a note about them; `DataError` if they cannot be read."
-    path, choose = data.root/record.path, _choose(data, record, rng)
-    if data.video: _tidy(data)
-    pictures, note = _read_file(path, choose) if data.video else _read_folder(path, choose, data.template, data.bias)
-    if len({p.size for p in pictures}) > 1: raise DataError(f"{path}: its frames are of different sizes.")
-    return data.transform(pictures, rng).flatten(0, 1).unflatten(0, (data.views, data.segments)), note
-
-def _truth(data, record):
-    "The label of a record: `label` int64, or `labels` float32 (C,) of a multi-label test."
-    if record.labels is None: return dict(label=torch.tensor(record.label))
-    labels = torch.zeros(len(data.classes))
-    labels[list(record.labels)] = 1
-    return dict(labels=labels)
-
-# %% ../nbs/06_data.ipynb #14a0076c
-def partners(pairs, classes:list, what:str="pairs")->dict: # label → label
-    "Which class each becomes, from pairs of names; `DataError` for a name that is no class, or comes twice."
-    found, names = {}, {n: i for i, n in enumerate(classes)}
-    for pair in pairs or ():
-        if isinstance(pair, str) or len(pair) != 2: raise DataError(f"data.{what} holds {pair!r}: give pairs of class names, as in [[rolling left, rolling right]].")
-        for a, b in (pair, pair[::-1]):
-            if a not in names or names[a] in found: raise DataError(f"data.{what} names {a!r}, which {'is in two pairs' if a in names else 'is no class of this dataset'}.")
-            found[names[a]] = names.get(b)
-    return found
-
-def mirrored(data, frames, label, rng): # (1,T,3,h,w), int
-    "The clip of a training sample and its label, as it is or in the mirror, by lot."
-    return (frames.flip(-1), data.mirrors.get(label, label)) if data.mirrors and rng.random() < .5 else (frames, label)
-
-# %% ../nbs/06_data.ipynb #2c5d30ed
-_IN_A_ROW = 50   # unreadable videos, until training gives up
-
-def _readable(data, i, rng):
-    "(index, frames, paths that were missing, notes) of record `i`, in training of the next one that can be read."
-    missing, notes, tries = [], [], min(len(data), _IN_A_ROW) if data.mode == "train" else 1
-    for k in range(i, i + tries):
-        record = data.records[k % len(data)]
-        try: frames, note = _frames(data, record, rng)
-        except DataError as e: missing.append(str(data.root/record.path)); notes.append(str(e))
-        else: return k % len(data), frames, missing, notes + [note] * bool(note)
-    if data.mode == "train": raise DataError(f"{tries} videos in a row cannot be read, the last of them for this reason: {notes[-1]}")
-    return i, torch.zeros(data.views, data.segments, 3, data.transform.size, data.transform.size), missing, notes
-
-def _sample(data, epoch, i):
-    "Sample `i` of an epoch; see `VideoDataset`."
-    if not -len(data) <= i < len(data): raise IndexError(i)
-    i, missing, notes, out = int(i) % len(data), [], [], {}
-    rng = random.Random(f"sample {data.seed} {epoch} {i}")
-    if data.decode: i, out["frames"], missing, notes = _readable(data, i, rng)
-    if data.sentences: out["sentence"] = data.sentences[i]
-    record = data.records[i]
-    if data.decode and data.mode == "train" and record.label is not None:
-        out["frames"], label = mirrored(data, out["frames"], record.label, rng)
-        record = replace(record, label=label)
-    return out | _truth(data, record) | dict(index=torch.tensor(i), path=record.path, missing="\n".join(missing), note="\n".join(notes))
-
 # %% ../nbs/06_data.ipynb #6b8e3fca
+def _reports(missing, note):
+    "(path, reason) of the videos that a sample could not read, and (None, sentence) about the one that it shows."
+    return zip_longest(filter(None, missing.split("\n")), filter(None, note.split("\n")))
+
+# %% ../nbs/06_data.ipynb #a4e223f1
 class MissingVideos:
-    "Gathers the reports in batches: `paths` {path: reason} of videos that cannot be read, and `notes` {path: sentence} about others. Warns once of each."
+    "Gathers reports: `paths` {path: reason} of videos that cannot be read, and `notes` {path: sentence} about others. Warns once of each."
     def __init__(self): self.paths, self.notes = {}, {}
     def __len__(self): return len(self.paths)
-    def see(self, batch):
-        "Read the reports of a batch; returns bool (B,): which samples show what they should."
+    def see(self,
+        batch, # of a `Loader`: its lists `path`, `missing` and `note` are read
+    )->torch.Tensor: # bool (B,)
+        "Read the reports of a batch; returns which samples show what they should."
         for shown, missing, note in zip(batch["path"], batch["missing"], batch["note"]):
-            for path, line in zip_longest(filter(None, missing.split("\n")), filter(None, note.split("\n"))):     # a line more: about what is shown
+            for path, line in _reports(missing, note):
                 seen, key = (self.notes, shown) if path is None else (self.paths, path)
                 if key not in seen: warnings.warn(line, stacklevel=3)
                 seen.setdefault(key, line)
@@ -621,13 +733,14 @@ def _get(config, key, default=None, needed=""):
     if value is None and needed: raise DataError(f"the configuration has no data.{key}, which {needed}: add it, or set it by --set data.{key}=…")
     return default if value is None else value
 
+# %% ../nbs/06_data.ipynb #5b3cc35a
 def _root(config, part):
     "The folder with the videos of a part."
     root = Path(_get(config, f"{part}_root", needed="says where the videos are")).expanduser()
     if root.is_dir(): return root
     raise DataError(f"data.{part}_root is {root}, which is no folder here: say where the videos are, as in --set data.{part}_root=/my/videos")
 
-# %% ../nbs/06_data.ipynb #5b3cc35a
+# %% ../nbs/06_data.ipynb #4cdf46d4
 def _classes(config):
     "The class names of a configuration; their number must be `num_classes` where that is given."
     source = _get(config, "label_list", needed="names the classes")
@@ -635,6 +748,7 @@ def _classes(config):
     if n in (None, len(classes)): return classes
     raise DataError(f"data.num_classes is {n}, but {source} names {len(classes)} classes: make them agree.")
 
+# %% ../nbs/06_data.ipynb #a4292f21
 def _list_kind(config, train):
     "The kind of list that a configuration means; None: the file tells."
     kind = _get(config, "kind", "charades" if "charades" in str(_get(config, "dataset", "")).lower() else None)
@@ -648,16 +762,21 @@ def _records(config, part, split, classes):
     return few_shot(records, shot, getattr(config, "seed", None) or 0, classes=classes) if shot and split == "train" else records
 
 # %% ../nbs/06_data.ipynb #97515277
+def _attributes(path, k):
+    "The first `k` attributes {path: names} of a file, also under the tidy forms of its paths; `DataError` where it cannot be used."
+    try: found = read_attributes(path, k)
+    except LexiconError as e: raise DataError(str(e)) from None
+    return found | {os.path.normpath(k): v for k, v in found.items() if os.path.normpath(k) not in found}
+
+# %% ../nbs/06_data.ipynb #f55d04a8
 def _sentences(config, part, records):
     "The attribute sentence of each record, from the configuration's attributes file."
     path = _get(config, f"attributes_{part}_path", needed="the attributes branch reads")
-    try: found = read_attributes(path, _get(config, "select_topk_attributes", 5))
-    except LexiconError as e: raise DataError(str(e)) from None
-    found |= {os.path.normpath(k): v for k, v in found.items() if os.path.normpath(k) not in found}
+    found = _attributes(path, _get(config, "select_topk_attributes", 5))
     def names(r): return found.get(r.path) or found.get(os.path.normpath(r.path))
     if lacks := [r for r in records if not names(r)]:
-        raise DataError(f"{path} has no attributes for {len(lacks):,} of the {len(records):,} videos of the list, the first of them {lacks[0].path} (line {lacks[0].line}): "
-                        "make them by `bike_nb attributes`.")
+        few, first = f"{len(lacks):,} of the {len(records):,} videos of the list", f"{lacks[0].path} (line {lacks[0].line})"
+        raise DataError(f"{path} has no attributes for {few}, the first of them {first}: make them by `bike_nb attributes`.")
     return [attribute_sentence(names(r)) for r in records]
 
 # %% ../nbs/06_data.ipynb #71c66c63
@@ -666,51 +785,82 @@ def _transform(config, split, preprocess_cfg, crops):
     wanted = np.ravel((preprocess_cfg or {}).get("size") or 224)[0]
     size = int(_get(config, "input_size", wanted))
     if split != "train": return test_transform(size, crops, preprocess_cfg)
-    return train_transform(size, preprocess_cfg, _get(config, "flip", True) and not _get(config, "mirrors"), _get(config, "grayscale", .2), _get(config, "crop_scale", (.08, 1.)))
+    flip = _get(config, "flip", True) and not _get(config, "mirrors")       # with mirrors, the dataset turns picture and label together
+    return train_transform(size, preprocess_cfg, flip, _get(config, "grayscale", .2), _get(config, "crop_scale", (.08, 1.)))
 
 # %% ../nbs/06_data.ipynb #44b84ab5
+def _reading(config):
+    "How a configuration wants its videos to be read: arguments of `VideoDataset`."
+    return dict(segments=_get(config, "num_segments", 8), modality=_get(config, "modality", "RGB"), fps=_get(config, "fps", 24),
+                template=_get(config, "image_tmpl", "img_{:05d}.jpg"), index_bias=_get(config, "index_bias"),
+                random_shift=_get(config, "random_shift", True), seed=getattr(config, "seed", None) or 0)
+
+# %% ../nbs/06_data.ipynb #45bbcb2c
 def build_dataset(config, # an object with .seed and .data, the keys of the official YAML files
                   split:str, # "train"; "val", as during training; or "test", with views and without leaving out short videos
                   preprocess_cfg:dict|None=None, # of the model: mean and std; None: CLIP's
-                  clips:int=1, crops:int=1, # views of a test
+                  clips:int=1, crops:int=1, # views of a test: clips × crops
                   dense:bool|None=None, # sample densely? None: as data.dense says
                   branch:str="video", # "video", "attributes" (sentences only, no frame is read) or "both"
                  )->VideoDataset:
-    "The dataset that a configuration describes."
+    "The dataset that a configuration describes; `DataError` names the key that is missing or wrong."
     if split not in ("train", "val", "test"): raise DataError(f"split={split!r} is not known: give train, val or test.")
     if branch not in ("video", "attributes", "both"): raise DataError(f"branch={branch!r} is not known: give video, attributes or both.")
     part, classes = "train" if split == "train" else "val", _classes(config)
-    records = _records(config, part, split, classes)
-    return VideoDataset(records, classes, _root(config, part) if branch != "attributes" else "", _transform(config, split, preprocess_cfg, crops), split,
-        segments=_get(config, "num_segments", 8), modality=_get(config, "modality", "RGB"), template=_get(config, "image_tmpl", "img_{:05d}.jpg"),
-        index_bias=_get(config, "index_bias"), clips=clips, dense=_get(config, "dense", False) if dense is None else dense,
-        random_shift=_get(config, "random_shift", True), fps=_get(config, "fps", 24), seed=getattr(config, "seed", None) or 0,
+    records, root = _records(config, part, split, classes), _root(config, part) if branch != "attributes" else ""
+    return VideoDataset(records, classes, root, _transform(config, split, preprocess_cfg, crops), split,
+        **_reading(config), clips=clips, dense=_get(config, "dense", False) if dense is None else dense,
         sentences=_sentences(config, part, records) if branch != "video" else None, decode=branch != "attributes",
         mirrors=_get(config, "mirrors") if split == "train" else None)
 
 # %% ../nbs/06_data.ipynb #c47ed142
-def epoch_order(n, seed, epoch, shuffle=True):
-    "The places 0 to n - 1 in the order of an epoch, int64 (n,); a function of its arguments only."
+def epoch_order(n:int, # records
+                seed:int, epoch:int, # not negative; together they decide the order
+                shuffle:bool=True, # False: as they come
+               )->np.ndarray: # int64 (n,)
+    "The places 0 to n - 1 in the order of an epoch; a function of its arguments only."
     if not shuffle: return np.arange(n)
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([int(seed), int(epoch)]))).permutation(n)
 
+# %% ../nbs/06_data.ipynb #a9beaeeb
+def _steps(n, batch_size, rank, world, even, drop_last):
+    "How many steps a process takes: in training (`even`) as many as all others, in a test what its share of the videos needs."
+    if not even: return -(-len(range(rank, n, world)) // batch_size)
+    whole, rest = divmod(n, batch_size * world)
+    return whole + (rest >= world and not drop_last)        # a step with nothing for some process would halt the others
+
+# %% ../nbs/06_data.ipynb #03173332
+def _part(order, step, batch_size, rank, world, even):
+    "What process `rank` takes of a step: its part of a common batch, or (in a test) the next of every `world`-th."
+    if not even: return order[rank::world][step * batch_size:][:batch_size]
+    return np.array_split(order[step * batch_size * world:][:batch_size * world], world)[rank]
+
+# %% ../nbs/06_data.ipynb #d08f110f
 class Batches:
     "The batches of one process: lists of (epoch, index). `epoch` and `start` may change between two rounds."
-    def __init__(self, n, batch_size, shuffle, seed, epoch, rank, world, drop_last, start):
-        self.n, self.size, self.shuffle, self.seed, self.epoch, self.rank, self.world, self.drop_last, self.start = n, batch_size, shuffle, seed, epoch, rank, world, drop_last, start
+    def __init__(self,
+        n:int, # records
+        batch_size:int, # of each process
+        shuffle:bool, # draw an order for each epoch?
+        seed:int, epoch:int, # of that order
+        rank:int, world:int, # which process of how many this is
+        drop_last:bool, # leave out the last, smaller step?
+        start:int, # steps to skip
+    ):
+        self.n, self.size, self.shuffle, self.seed, self.epoch = n, batch_size, shuffle, seed, epoch
+        self.rank, self.world, self.drop_last, self.start = rank, world, drop_last, start
         self.even = shuffle or drop_last            # training: parts of common batches; else a test: every world-th video
-        whole, rest = divmod(n, batch_size * world)                                       # a step with nothing for some process would halt the others
-        self.steps = whole + (rest >= world and not drop_last) if self.even else -(-len(range(rank, n, world)) // batch_size)
+        self.steps = _steps(n, batch_size, rank, world, self.even, drop_last)
     def __len__(self): return max(0, self.steps - self.start)
     def __iter__(self):
         order = epoch_order(self.n, self.seed, self.epoch, self.shuffle)
-        for s in range(self.start, self.steps):
-            part = np.array_split(order[s * self.size * self.world:][:self.size * self.world], self.world)[self.rank] if self.even \
-                else order[self.rank::self.world][s * self.size:][:self.size]
-            yield [(self.epoch, int(i)) for i in part]
+        for step in range(self.start, self.steps):
+            yield [(self.epoch, int(i)) for i in _part(order, step, self.size, self.rank, self.world, self.even)]
 
 # %% ../nbs/06_data.ipynb #8ab9300d
-def _worker_init(_): torch.set_num_threads(1)
+def _worker_init(_):
+    "One thread a worker: there are as many workers as there is work."
+    torch.set_num_threads(1)
 
 def _start(loader):
     "An iterator over a DataLoader, whose workers leave what they inherit alone."
@@ -721,7 +871,12 @@ def _start(loader):
 # %% ../nbs/06_data.ipynb #8bc0f2eb
 class Loader:
     "Batches of a `VideoDataset`, as dictionaries; what is missing is warned of once and gathered in `missing`."
-    def __init__(self, dataset, batches, workers, pin_memory):
+    def __init__(self,
+        dataset, # a `VideoDataset`
+        batches, # `Batches` of it
+        workers:int, # processes that read; 0: this one
+        pin_memory:bool, # for a faster way to the GPU
+    ):
         self.dataset, self.batches, self.missing = dataset, batches, MissingVideos()
         self._loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, worker_init_fn=_worker_init, persistent_workers=workers > 0,
                                   pin_memory=pin_memory, generator=torch.Generator().manual_seed(0))      # its own: the global one stays where it is
@@ -730,12 +885,22 @@ class Loader:
         for batch in _start(self._loader):
             self.missing.see(batch)
             yield batch
-    def set_epoch(self, epoch:int, start:int=0):
+    def set_epoch(self,
+        epoch:int, # of the next round
+        start:int=0, # steps of it to skip
+    ):
         "The next round is this epoch, from step `start` on; workers that run already go on."
         self.batches.epoch, self.batches.start = epoch, start
         self.dataset.set_epoch(epoch)
 
-# %% ../nbs/06_data.ipynb #854a4a42
+# %% ../nbs/06_data.ipynb #3b4868dd
+def _check_loading(batch_size, workers, seed, rank, world):
+    "One sentence about numbers that cannot be."
+    if batch_size < 1 or workers < 0 or not 0 <= rank < world:
+        raise DataError(f"batch_size={batch_size}, workers={workers}, rank={rank} of {world}: these cannot be.")
+    if seed < 0: raise DataError(f"seed={seed} must not be negative.")
+
+# %% ../nbs/06_data.ipynb #e2be027a
 def make_loader(dataset, # a `VideoDataset`
                 batch_size:int, # of each process
                 workers:int=0, # processes that read; 0: this one
@@ -747,9 +912,9 @@ def make_loader(dataset, # a `VideoDataset`
                 pin_memory:bool|None=None, # for a faster way to the GPU; None: if there is one
                )->Loader:
     "Batches of a dataset; which samples, and what is random about them, does not depend on `workers`, nor in sum on `world`."
-    if batch_size < 1 or workers < 0 or not 0 <= rank < world: raise DataError(f"batch_size={batch_size}, workers={workers}, rank={rank} of {world}: these cannot be.")
+    _check_loading(batch_size, workers, seed, rank, world)
     batches = Batches(len(dataset), batch_size, shuffle, seed, epoch, rank, world, drop_last, start)
-    if seed < 0: raise DataError(f"seed={seed} must not be negative.")
-    if not batches.steps and batches.even: raise DataError(f"{len(dataset)} videos do not fill one step of {batch_size} × {world}: lower the batch size.")
+    if not batches.steps and batches.even:
+        raise DataError(f"{len(dataset)} videos do not fill one step of {batch_size} × {world}: lower the batch size.")
     dataset.set_epoch(epoch)
     return Loader(dataset, batches, workers, torch.cuda.is_available() if pin_memory is None else pin_memory)
