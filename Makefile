@@ -35,7 +35,7 @@ demo: $(READY) ## explain a clip of data_samples/ (another one: make demo CLIP=m
 
 test: $(READY) ## all tests: the notebooks, then pytest (the marked ones too: make test FLAGS="slow cuda")
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --timing --flags "$(FLAGS)"
-	$(BIN)/python -m pytest $(if $(FLAGS),-m "$(MARKS) or not (slow or cuda or browser)")
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(if $(FLAGS),-m "$(MARKS) or not (slow or cuda or browser)")
 
 lab: $(READY) ## open JupyterLab in nbs/
 	cd nbs && ../$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -103,7 +103,7 @@ def test_test_runs_notebooks_and_pytest(folder, flags, marks):
     status, _, calls = make(folder, "test", *flags)
     assert status == 0 and len(calls) == 2
     assert re.fullmatch(r"nbdev_test 1 --n_workers \d+ --timing --flags ?" + (flags[0].split("=")[1] if flags else ""), calls[0].strip())
-    assert calls[1] == (f"-m pytest -m {marks}" if marks else "-m pytest")
+    assert re.fullmatch(r"-m pytest --numprocesses \d+ --dist loadfile" + (re.escape(f" -m {marks}") if marks else ""), calls[1].strip())
     nbdev_test.write_text("#!/bin/sh\nexit 1\n")
     assert make(folder, "test")[0] != 0                           # a failing notebook fails the target
 
