@@ -38,7 +38,7 @@ def unexplained(f, source):
 @component
 def test_export_cells_are_short(path):
     sizes = [len(lines(s)) for _, s, _ in exported(path)]
-    assert statistics.median(sizes) <= 8 and max(sizes) <= 40, f"median {statistics.median(sizes)}, longest {max(sizes)} lines"
+    assert statistics.median(sizes) <= 8, f"median {statistics.median(sizes)} lines; that none has over 40 is asked by make check"
 
 @component
 def test_public_names_are_documented(path):
