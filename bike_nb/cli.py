@@ -15,28 +15,41 @@ import typer
 app = typer.Typer(name="bike_nb", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="BIKE: which words describe a video, and which frames show each word.")
 
+@app.callback(invoke_without_command=True)
+def _main(version: bool = typer.Option(False, "--version", help="Print the version.")):
+    if version:
+        from bike_nb import __version__
+        typer.echo(__version__); raise typer.Exit()
+
+# %% ../nbs/12_cli.ipynb #9fdbc3ac
 def _is_ours(error):
     "Raised by bike_nb with a sentence for the user?"
     return type(error).__module__.split(".")[0] == "bike_nb" and isinstance(error, ValueError)
 
-def _note(message, *_args, **_kwargs): typer.echo(f"note: {message}", err=True)
-
+# %% ../nbs/12_cli.ipynb #86afe270
 def _sentence(error):
     "What an error says, without the traceback that PyTorch puts around it if it comes from a process that reads videos."
     text = str(error).strip()
     return text.splitlines()[-1].split(": ", 1)[-1] if "Original Traceback" in text else text
 
+# %% ../nbs/12_cli.ipynb #f762d281
 def _of_the_machine(error):
     "A sentence about what PyTorch says when the machine is too small; None for other errors."
-    if type(error).__name__ == "OutOfMemoryError": return "the memory of the GPU is full: lower the batch size (--set data.batch_size=…, --batch), or close other programs."
-    if "DataLoader worker" in str(error): return "a process that reads videos has died, probably for want of memory: use fewer of them (--set data.workers=…, --workers)."
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the memory of the GPU is full: lower the batch size (--set data.batch_size=…, --batch), or close other programs."
+    if "DataLoader worker" in str(error):
+        return "a process that reads videos has died, probably for want of memory: use fewer of them (--set data.workers=…, --workers)."
 
-# %% ../nbs/12_cli.ipynb #9dc9403b
+# %% ../nbs/12_cli.ipynb #1dfa0ce4
+def _note(message, *_args, **_kwargs): typer.echo(f"note: {message}", err=True)
+
 def _stop(sentence):
     typer.echo(f"bike_nb: {sentence}", err=True)
     raise typer.Exit(1)
 
-def run(function, *args, **kwargs):
+# %% ../nbs/12_cli.ipynb #6f90315f
+def run(function,         # does the work of a command
+        *args, **kwargs): # its arguments
     "Call a function of the package; an error that is meant for the user becomes one line and exit status 1."
     warnings.showwarning = _note
     try: return function(*args, **kwargs)
@@ -50,7 +63,7 @@ def run(function, *args, **kwargs):
     except OSError as error:
         _stop(f"{error.filename}: {error.strerror}" if error.filename else error)
 
-# %% ../nbs/12_cli.ipynb #52a6cc59
+# %% ../nbs/12_cli.ipynb #d8abcbca
 def _concepts(text, file):
     "Concepts from `--concepts` or `--concepts-file`; None if neither is given."
     if text and file: raise typer.BadParameter("give --concepts or --concepts-file, not both")
@@ -59,7 +72,8 @@ def _concepts(text, file):
         return read_lexicon(file)
     return [c.strip() for c in text.split(";") if c.strip()] if text else None
 
-def _save(explanation, folder, name, csv, jsonl, html, film):
+# %% ../nbs/12_cli.ipynb #2032fa92
+def _save(explanation, folder, name, csv=False, jsonl=False, html=False, film=False):
     "Write picture, JSON and what else was asked for; yield each path as soon as it is written."
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"{name}.png"
@@ -71,7 +85,15 @@ def _save(explanation, folder, name, csv, jsonl, html, film):
     if html: yield explanation.to_html(folder / f"{name}.html")
     if film: yield explanation.to_video(folder / f"{name}_explained.mp4")
 
-# %% ../nbs/12_cli.ipynb #56cd623f
+# %% ../nbs/12_cli.ipynb #bb671fcd
+def _explain(clip, concepts, concepts_file, out, also, **settings):
+    "Explain, print, write; `also` says which files besides picture and JSON."
+    from bike_nb.explain import explain as explain_
+    found = explain_(clip, _concepts(concepts, concepts_file), **settings)
+    typer.echo(found.summary())
+    for path in _save(found, out, clip.stem or clip.resolve().name, **also): typer.echo(f"wrote {path}")
+
+# %% ../nbs/12_cli.ipynb #981dfb56
 @app.command()
 def explain(
     clip: Path = typer.Argument(..., help="A video file, or a folder of images."),
@@ -95,13 +117,9 @@ def explain(
 ):
     "Describe a clip: its attributes, and when each concept shows. Prints a table, writes a picture and a JSON file."
     if frames is not None and fps is not None: raise typer.BadParameter("give --frames or --fps, not both")
-    def work():
-        from bike_nb.explain import explain as explain_
-        found = explain_(clip, _concepts(concepts, concepts_file), model=model, pretrained=pretrained, lexicon=lexicon, num_frames=16 if frames is None else frames, fps=fps,
-                         start=start, end=end, mask=mask, device=device, precision=precision)
-        typer.echo(found.summary())
-        for path in _save(found, out, clip.stem or clip.resolve().name, csv, jsonl, html, film): typer.echo(f"wrote {path}")
-    run(work)
+    also = dict(csv=csv, jsonl=jsonl, html=html, film=film)
+    run(_explain, clip, concepts, concepts_file, out, also, model=model, pretrained=pretrained, lexicon=lexicon, num_frames=16 if frames is None else frames,
+        fps=fps, start=start, end=end, mask=mask, device=device, precision=precision)
 
 # %% ../nbs/12_cli.ipynb #6feb11a0
 def _first(): # torchrun numbers its processes in the environment
@@ -112,23 +130,26 @@ def _say(text):
     if _first(): typer.echo(text)
 
 # %% ../nbs/12_cli.ipynb #ec2cf6e4
+def _train(config, changes, name, device, progress):
+    "Train, and say where the best model is."
+    from bike_nb.training import TrainConfig, fit
+    result = fit(TrainConfig.from_yaml(config, changes), name, device, progress=progress)
+    _say(f"{result}\nthe best model: {result.checkpoint}")
+
+# %% ../nbs/12_cli.ipynb #722e11b5
 _SET = typer.Option([], "--set", help="Change a key of the experiment: --set data.train_root=/my/frames --set epochs=2; as often as needed.")
 _DEVICE = typer.Option(None, help="cpu or cuda [default: cuda if there is one; under torchrun, one GPU a process].")
 
 @app.command()
 def train(
     config: Path = typer.Argument(..., help="An experiment file (YAML): one of configs/, an official one, or your own."),
-    set_: List[str] = _SET,
+    set_: List[str] = _SET, # KEY=VALUE, each a change of the experiment
     name: str = typer.Option("001", help="Name of the run. Its folder is OUTPUT_PATH/DATASET/ARCH/NAME; if a run with the same settings was stopped there, it goes on."),
-    device: Optional[str] = _DEVICE,
+    device: Optional[str] = _DEVICE, # cpu or cuda; None: cuda if there is one
     quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
 ):
     "Train a model as an experiment file says; started again, go on. Several GPUs: torchrun --nproc_per_node 8 -m bike_nb train CONFIG"
-    def work():
-        from bike_nb.training import TrainConfig, fit
-        result = fit(TrainConfig.from_yaml(config, set_), name, device, progress=not quiet)
-        _say(f"{result}\nthe best model: {result.checkpoint}")
-    run(work)
+    run(_train, config, set_, name, device, not quiet)
 
 # %% ../nbs/12_cli.ipynb #c0d92a5d
 def _untrained(config):
@@ -138,6 +159,7 @@ def _untrained(config):
     model = from_network(replace(config.network, branch="video", **({} if config.pretrain else dict(sim_header="None"))), seed=config.seed)
     return load_weights(model, config.pretrain) if config.pretrain else model
 
+# %% ../nbs/12_cli.ipynb #7b3ca442
 def _model(checkpoint, config, device, attributes_checkpoint=None):
     "The model to test."
     from bike_nb import model
@@ -154,15 +176,18 @@ def _attributes_from(text):
     from bike_nb.attributes import Lexicon
     return text if text is None or text.endswith(".json") else Lexicon.load(text)
 
-def _figures(found, **more)->dict:
-    "An `Evaluation` as JSON data: figures, with 95 % intervals where there are any."
-    intervals = {k: [e.low, e.high] for k, e in found.estimates.items()}
-    return more | dict(videos=len(found), classes=len(found.names), settings=found.settings, figures=dict(found.figures), intervals=intervals, missing=list(found.missing))
-
+# %% ../nbs/12_cli.ipynb #0fe15733
 def _check_folders(*paths):
     "Say before the work, not after it, that a file cannot be written."
     for path in filter(None, paths):
         if not path.expanduser().absolute().parent.is_dir(): raise typer.BadParameter(f"{path}: there is no folder {path.parent}")
+
+# %% ../nbs/12_cli.ipynb #64fa1ff4
+def _figures(found, **more)->dict:
+    "An `Evaluation` as JSON data: figures, with 95 % intervals where there are any."
+    intervals = {k: [e.low, e.high] for k, e in found.estimates.items()}
+    return more | dict(videos=len(found), classes=len(found.names), settings=found.settings, figures=dict(found.figures), intervals=intervals,
+                       missing=list(found.missing))
 
 def _write_json(path, data):
     "JSON in one step."
@@ -170,35 +195,6 @@ def _write_json(path, data):
     from bike_nb.explain import save_text
     save_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", path)
     typer.echo(f"wrote {path}")
-
-# %% ../nbs/12_cli.ipynb #e42a7983
-@app.command()
-def test(
-    config: Path = typer.Argument(..., help="An experiment file (YAML), as for train; its val_list is tested."),
-    checkpoint: str = typer.Argument(..., help="A checkpoint of train or of the official code, a folder of save_pretrained, a name such as bike-k400-vit-b-16-f8, "
-                                     'or "untrained": the pre-trained CLIP from which training starts.'),
-    set_: List[str] = _SET,
-    clips: int = typer.Option(1, help="Clips of a video, each of num_segments frames."),
-    crops: int = typer.Option(1, help="Crops of a frame: 1, 3, 5 or 10. The views are clips × crops."),
-    dense: Optional[bool] = typer.Option(None, "--dense/--uniform", help="Frames from a window of 128, or spread over the video [default: as the experiment says]."),
-    classes: Optional[str] = typer.Option(None, help="Other class names: a shipped list (kinetics400, ucf101, hmdb51, activitynet, charades, kinetics600-split1, …) or a file."),
-    attributes: Optional[str] = typer.Option(None, help="For the attributes branch: a JSON file (see attributes), or a lexicon (imagenet, kinetics400, world, a text file) "
-                                             "to find them in [default: the experiment's attributes_val_path, if the model has that branch]."),
-    attributes_checkpoint: Optional[Path] = typer.Option(None, help="A second official checkpoint, of the attributes branch."),
-    weight: float = typer.Option(.7, help="Of the video branch where both look; the rest is the attributes'."),
-    mask: Optional[str] = typer.Option(None, help="Tokens that vote in concept spotting: all (official), sentence, words [default: as the experiment says]."),
-    zero_shot: bool = typer.Option(False, "--zero-shot", help="Add the zero-shot figures: frame by frame, over all classes and in the ten official halves."),
-    precision: str = typer.Option("fp32", help="Of the image tower: fp32, bf16 or fp16."),
-    scores: Optional[Path] = typer.Option(None, help="Write the scores of all videos (.npz or .json), for fuse."),
-    json: Optional[Path] = typer.Option(None, help="Write the figures."),
-    device: Optional[str] = _DEVICE,
-    quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
-):
-    "Test a model on the list of an experiment: figures with 95 % intervals. Several GPUs: torchrun --nproc_per_node 8 -m bike_nb test CONFIG CKPT"
-    _check_folders(scores, json)
-    changes = [*set_, *([f"data.label_list={classes}", "data.num_classes=null"] if classes else [])]
-    run(_test, config, checkpoint, changes, scores, json, device, attributes, attributes_checkpoint, clips=clips, crops=crops, dense=dense, weight=weight,
-        mask=mask, zero_shot=zero_shot, precision=precision, progress=not quiet)
 
 # %% ../nbs/12_cli.ipynb #45eb7b50
 def _test(config, checkpoint, changes, scores, json, device, attributes, attributes_checkpoint, progress, **options):
@@ -217,6 +213,52 @@ def _test(config, checkpoint, changes, scores, json, device, attributes, attribu
 
 # %% ../nbs/12_cli.ipynb #7f7b7c07
 @app.command()
+def test(
+    config: Path = typer.Argument(..., help="An experiment file (YAML), as for train; its val_list is tested."),
+    checkpoint: str = typer.Argument(..., help="A checkpoint of train or of the official code, a folder of save_pretrained, a name such as bike-k400-vit-b-16-f8, "
+                                     'or "untrained": the pre-trained CLIP from which training starts.'),
+    set_: List[str] = _SET, # KEY=VALUE, each a change of the experiment
+    clips: int = typer.Option(1, help="Clips of a video, each of num_segments frames."),
+    crops: int = typer.Option(1, help="Crops of a frame: 1, 3, 5 or 10. The views are clips × crops."),
+    dense: Optional[bool] = typer.Option(None, "--dense/--uniform", help="Frames from a window of 128, or spread over the video [default: as the experiment says]."),
+    classes: Optional[str] = typer.Option(None, help="Other class names: a shipped list (kinetics400, ucf101, hmdb51, activitynet, charades, kinetics600-split1, …) or a file."),
+    attributes: Optional[str] = typer.Option(None, help="For the attributes branch: a JSON file (see attributes), or a lexicon (imagenet, kinetics400, world, a text file) "
+                                             "to find them in [default: the experiment's attributes_val_path, if the model has that branch]."),
+    attributes_checkpoint: Optional[Path] = typer.Option(None, help="A second official checkpoint, of the attributes branch."),
+    weight: float = typer.Option(.7, help="Of the video branch where both look; the rest is the attributes'."),
+    mask: Optional[str] = typer.Option(None, help="Tokens that vote in concept spotting: all (official), sentence, words [default: as the experiment says]."),
+    zero_shot: bool = typer.Option(False, "--zero-shot", help="Add the zero-shot figures: frame by frame, over all classes and in the ten official halves."),
+    precision: str = typer.Option("fp32", help="Of the image tower: fp32, bf16 or fp16."),
+    scores: Optional[Path] = typer.Option(None, help="Write the scores of all videos (.npz or .json), for fuse."),
+    json: Optional[Path] = typer.Option(None, help="Write the figures."),
+    device: Optional[str] = _DEVICE, # cpu or cuda; None: cuda if there is one
+    quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
+):
+    "Test a model on the list of an experiment: figures with 95 % intervals. Several GPUs: torchrun --nproc_per_node 8 -m bike_nb test CONFIG CKPT"
+    _check_folders(scores, json)
+    changes = [*set_, *([f"data.label_list={classes}", "data.num_classes=null"] if classes else [])]
+    run(_test, config, checkpoint, changes, scores, json, device, attributes, attributes_checkpoint, clips=clips, crops=crops, dense=dense, weight=weight,
+        mask=mask, zero_shot=zero_shot, precision=precision, progress=not quiet)
+
+# %% ../nbs/12_cli.ipynb #77cd8b1a
+def _sweep_table(rows)->str: # {weight: figures}
+    "A line a weight."
+    names = list(next(iter(rows.values())))
+    lines = [f"{w:<6.1f}  " + "  ".join(f"{f[n]:<{len(n)}.3f}" for n in names) for w, f in rows.items()]
+    return "\n".join(["weight  " + "  ".join(names), *lines])
+
+# %% ../nbs/12_cli.ipynb #22696736
+def _fuse(video, attributes, weight, every, scores, json):
+    "Fuse, print, write."
+    from bike_nb.evaluation import fuse_scores, sweep
+    found = fuse_scores(video, attributes, weight)
+    if every: typer.echo(_sweep_table(sweep(found)))
+    typer.echo(found.summary())
+    if scores: typer.echo(f"wrote {found.save(scores)}")
+    if json: _write_json(json, _figures(found, video=str(video), attributes=str(attributes)))
+
+# %% ../nbs/12_cli.ipynb #0b677fce
+@app.command()
 def fuse(
     video: Path = typer.Argument(..., help="Scores of the video branch, written by test --scores."),
     attributes: Path = typer.Argument(..., help="Scores of the attributes branch, for the same videos in the same order."),
@@ -229,34 +271,103 @@ def fuse(
     _check_folders(scores, json)
     run(_fuse, video, attributes, weight, sweep, scores, json)
 
-def _fuse(video, attributes, weight, every, scores, json):
-    from bike_nb.evaluation import fuse_scores, sweep
-    found = fuse_scores(video, attributes, weight)
-    if every: typer.echo(_sweep_table(sweep(found)))
-    typer.echo(found.summary())
-    if scores: typer.echo(f"wrote {found.save(scores)}")
-    if json: _write_json(json, _figures(found, video=str(video), attributes=str(attributes)))
-
-def _sweep_table(rows)->str: # {weight: figures}
-    "A line a weight."
-    names = list(next(iter(rows.values())))
-    return "\n".join(["weight  " + "  ".join(names)] + [f"{w:<6.1f}  " + "  ".join(f"{f[n]:<{len(n)}.3f}" for n in names) for w, f in rows.items()])
-
-# %% ../nbs/12_cli.ipynb #0ac5b11f
+# %% ../nbs/12_cli.ipynb #3cddd59d
 def _list_of(clips):
     "The list among the arguments; None: they are clips."
     lists = [c for c in clips if c.suffix.lower() in (".txt", ".csv")]
     if lists and len(clips) > 1: raise typer.BadParameter(f"{lists[0]} is a list: give one list, or video files")
     return lists[0] if lists else None
 
+# %% ../nbs/12_cli.ipynb #2bc5a6ee
 def _only(given, why):
     "Options that were given and have no meaning here end in one sentence."
     odd = [name for name, value in given.items() if value is not None]
     if odd: raise typer.BadParameter(f"{', '.join(odd)}: {why}")
 
-# %% ../nbs/12_cli.ipynb #9e3c2f84
+# %% ../nbs/12_cli.ipynb #6d05ce05
+def _words_of(clip, tagger)->list:
+    "The attributes of one video file."
+    from bike_nb.attributes import associate
+    from bike_nb.video import read_video
+    frames = read_video(clip, num_frames=tagger.frames).frames
+    return [n for n, _ in associate(tagger.encoder.encode_video(frames).cpu(), tagger.words, k=tagger.k, pool=tagger.pool)[0]]
+
+# %% ../nbs/12_cli.ipynb #aaac78ea
+def _tag(clips, out, about, name, device):
+    "Attributes of each clip, printed and written; a clip that cannot be read is named and left out."
+    from bike_nb.attributes import write_attributes
+    from bike_nb.tagging import Tagger
+    from bike_nb.video import VideoError
+    tagger, found, failed = Tagger(device=device, **about), {}, []
+    for clip in clips:
+        try: found[str(clip)] = names = _words_of(clip, tagger)
+        except VideoError as error: failed.append(clip); _note(error); continue
+        typer.echo(f"{clip}: {', '.join(names)}")
+    if found: write_attributes(out, found, name=name); typer.echo(f"wrote {out}")
+    if failed: typer.echo(f"bike_nb: {len(failed)} of {len(clips)} clips could not be read", err=True); raise typer.Exit(1)
+
+# %% ../nbs/12_cli.ipynb #adafa03e
+def _say_tagged(found): # `Tagged`; None: another process speaks
+    "What was written; what could not be read, with exit status 1."
+    if found is None: return
+    if len(found.failed) < found.total: typer.echo(f"wrote {found}")
+    if not found.failed: return
+    for path, why in found.failed.items(): typer.echo(f"cannot be read: {path} ({why})", err=True)
+    typer.echo(f"bike_nb: {len(found.failed):,} of {found.total:,} videos could not be read; the same command tries them again.", err=True)
+    raise typer.Exit(1)
+
+# %% ../nbs/12_cli.ipynb #ee21c4f1
+def _tag_list(list_, out, about, name, device, experiment=None, root=None, quiet=False, **options):
+    "Attributes of a dataset; what cannot be read is listed."
+    from bike_nb.tagging import Tagger, tag_dataset
+    from bike_nb.training import one_voice, prepare_world, processes
+    with processes(device) as ranks, one_voice(ranks):
+        if experiment: prepare_world(experiment, ranks, not quiet)
+        found = tag_dataset(list_, root, out, Tagger(device=ranks.device, **about), ranks, name, progress=not quiet, **options)
+    _say_tagged(found)
+
+# %% ../nbs/12_cli.ipynb #1c8fd636
+def _options(given)->dict:
+    "Options of the command as arguments of `tag_dataset`."
+    names = {"--root": "root", "--batch": "batch_size", "--workers": "workers", "--image-tmpl": "template", "--index-bias": "index_bias",
+             "--modality": "modality", "--quiet": "quiet"}
+    return {names[key]: value for key, value in given.items() if value is not None}
+
+# %% ../nbs/12_cli.ipynb #bc365258
+def _list_of_config(config, part, changes):
+    'The experiment, its list of a part ("train" or "val"), the attributes file it names, and options of `_tag_list`.'
+    from bike_nb.data import DataError
+    from bike_nb.training import TrainConfig
+    experiment = TrainConfig.from_yaml(config, changes)
+    d, path = experiment.data, getattr(experiment.data, f"{part}_list")
+    if not path: raise DataError(f"{config} has no data.{part}_list: name it by --set data.{part}_list=…")
+    said = dict(root=getattr(d, f"{part}_root"), template=d.image_tmpl, index_bias=d.index_bias, modality=d.modality, workers=d.workers)
+    return experiment, Path(path), getattr(d, f"attributes_{part}_path"), said
+
+# %% ../nbs/12_cli.ipynb #6c3d7812
+def _tag_config(config, split, changes, clips, given, out, about, name, device):
+    "The list of an experiment; what the command line says goes before what the file says."
+    if clips: raise typer.BadParameter(f"{clips[0]}: give clips, a list or --config, not several of them")
+    if split not in (None, "train", "val"): raise typer.BadParameter(f"--split {split!r}: give train or val")
+    def work():
+        experiment, path, file, said = _list_of_config(config, split or "val", changes)
+        _tag_list(path, out or Path(file or "attributes.json"), about, name, device, experiment, **(said | _options(given)))
+    run(work)
+
+# %% ../nbs/12_cli.ipynb #baf632e0
 _LIST, _CONFIG = "only with a list, a file that ends in .txt or .csv, or with --config", "only with --config"
 
+def _attributes(clips, config, split, changes, given, out, about, name, device):
+    "Clips, a list, or an experiment? `given`: options that have a meaning only for a list, by their names."
+    if config: return _tag_config(config, split, changes, clips, given, out, about, name, device)
+    _only({"--split": split, "--set": changes or None}, _CONFIG)
+    if not clips: raise typer.BadParameter("name video files, a list, or an experiment by --config")
+    if (list_ := _list_of(clips)) is not None:
+        return run(_tag_list, list_, out or Path("attributes.json"), about, name, device, **_options(given))
+    _only(given, _LIST)
+    run(_tag, clips, out or Path("attributes.json"), about, name, device)
+
+# %% ../nbs/12_cli.ipynb #8d941f1b
 @app.command()
 def attributes(
     clips: Optional[List[Path]] = typer.Argument(None, metavar="CLIPS… | LIST", help="Video files; or one list (.txt, .csv) in a format of the official ones: `folder frames label`, `file label`, or a table of Charades."),
@@ -270,7 +381,7 @@ def attributes(
     pretrained: Optional[str] = typer.Option(None, help="open_clip's tag of the weights, a file, or none for random ones."),
     name: str = typer.Option("classname", help='Key of the words, without "_topk"; the official code reads classname.'),
     precision: str = typer.Option("fp32", help="fp32 or bf16."),
-    device: Optional[str] = _DEVICE,
+    device: Optional[str] = _DEVICE, # cpu or cuda; None: cuda if there is one
     batch: Optional[int] = typer.Option(None, help="LIST: videos at a time [default: 8]."),
     workers: Optional[int] = typer.Option(None, help="LIST: processes that read videos [default: 0, this one]."),
     image_tmpl: Optional[str] = typer.Option(None, help="LIST: names of the frames in a folder [default: img_{:05d}.jpg]."),
@@ -278,7 +389,7 @@ def attributes(
     modality: Optional[str] = typer.Option(None, help="LIST: RGB (frame folders) or video [default: as the list's columns say]."),
     config: Optional[Path] = typer.Option(None, help="Take list, root and frame names from an experiment file instead."),
     split: Optional[str] = typer.Option(None, help="With --config: train or val [default: val]."),
-    set_: List[str] = _SET,
+    set_: List[str] = _SET, # KEY=VALUE, each a change of the experiment
     quiet: bool = typer.Option(False, "--quiet", help="LIST: no progress bar."),
 ):
     """Retrieve the attributes of videos and write them in the official JSON format, for single clips or for a whole dataset.
@@ -288,64 +399,7 @@ def attributes(
     Several processes share the work: torchrun --nproc_per_node 2 -m bike_nb attributes LIST …"""
     given = {"--root": root, "--batch": batch, "--workers": workers, "--image-tmpl": image_tmpl, "--index-bias": index_bias, "--modality": modality, "--quiet": quiet or None}
     about = dict(lexicon=lexicon, k=k, frames=frames, pool=pool, model=model, pretrained=pretrained, precision=precision)
-    if config: return _tag_config(config, split, set_, clips, given, out, about, name, device)
-    _only({"--split": split, "--set": set_ or None}, _CONFIG)
-    if not clips: raise typer.BadParameter("name video files, a list, or an experiment by --config")
-    if (list_ := _list_of(clips)) is None:
-        _only(given, _LIST)
-        return run(_tag, clips, out or Path("attributes.json"), about, name, device)
-    run(_tag_list, list_, out or Path("attributes.json"), about, name, device, **_options(given))
-
-# %% ../nbs/12_cli.ipynb #4a6c88dd
-def _options(given)->dict:
-    "Options of the command as arguments of `tag_dataset`."
-    names = {"--root": "root", "--batch": "batch_size", "--workers": "workers", "--image-tmpl": "template", "--index-bias": "index_bias", "--modality": "modality", "--quiet": "quiet"}
-    return {names[key]: value for key, value in given.items() if value is not None}
-
-def _tag_config(config, split, changes, clips, given, out, about, name, device):
-    "The list of an experiment."
-    if clips: raise typer.BadParameter(f"{clips[0]}: give clips, a list or --config, not several of them")
-    if split not in (None, "train", "val"): raise typer.BadParameter(f"--split {split!r}: give train or val")
-    def work():
-        from bike_nb.data import DataError
-        from bike_nb.training import TrainConfig
-        experiment, part = TrainConfig.from_yaml(config, changes), split or "val"
-        d, path = experiment.data, getattr(experiment.data, f"{part}_list")
-        if not path: raise DataError(f"{config} has no data.{part}_list: name it by --set data.{part}_list=…")
-        said = dict(root=getattr(d, f"{part}_root"), template=d.image_tmpl, index_bias=d.index_bias, modality=d.modality, workers=d.workers)
-        _tag_list(Path(path), out or Path(getattr(d, f"attributes_{part}_path") or "attributes.json"), about, name, device, experiment, **(said | _options(given)))
-    run(work)
-
-# %% ../nbs/12_cli.ipynb #3cddd59d
-def _tag_list(list_, out, about, name, device, experiment=None, root=None, quiet=False, **options):
-    "Attributes of a dataset; what cannot be read is listed."
-    from bike_nb.tagging import Tagger, tag_dataset
-    from bike_nb.training import one_voice, prepare_world, processes
-    with processes(device) as ranks, one_voice(ranks):
-        if experiment: prepare_world(experiment, ranks, not quiet)
-        found = tag_dataset(list_, root, out, Tagger(device=ranks.device, **about), ranks, name, progress=not quiet, **options)
-    if found is None: return                                   # the first process speaks
-    if len(found.failed) < found.total: typer.echo(f"wrote {found}")
-    if not found.failed: return
-    for path, why in found.failed.items(): typer.echo(f"cannot be read: {path} ({why})", err=True)
-    typer.echo(f"bike_nb: {len(found.failed):,} of {found.total:,} videos could not be read; the same command tries them again.", err=True)
-    raise typer.Exit(1)
-
-# %% ../nbs/12_cli.ipynb #8ca6b0b3
-def _tag(clips, out, about, name, device):
-    "Attributes of each clip, printed and written; a clip that cannot be read is named and left out."
-    from bike_nb.attributes import associate, write_attributes
-    from bike_nb.tagging import Tagger
-    from bike_nb.video import VideoError, read_video
-    tagger, found, failed = Tagger(device=device, **about), {}, []
-    for clip in clips:
-        try: frames = read_video(clip, num_frames=tagger.frames).frames
-        except VideoError as error: failed.append(clip); _note(error); continue
-        names = [n for n, _ in associate(tagger.encoder.encode_video(frames).cpu(), tagger.words, k=tagger.k, pool=tagger.pool)[0]]
-        found[str(clip)] = names
-        typer.echo(f"{clip}: {', '.join(names)}")
-    if found: write_attributes(out, found, name=name); typer.echo(f"wrote {out}")
-    if failed: typer.echo(f"bike_nb: {len(failed)} of {len(clips)} clips could not be read", err=True); raise typer.Exit(1)
+    _attributes(clips, config, split, set_, given, out, about, name, device)
 
 # %% ../nbs/12_cli.ipynb #fec1d0d8
 def _numbers(text):
@@ -366,13 +420,15 @@ def _evaluate(model, pretrained, seeds, json, **settings):
     typer.echo(report.table())
     if json: report.to_json(json); typer.echo(f"wrote {json}")
 
+# %% ../nbs/12_cli.ipynb #768aa024
 def _write(directory, **settings):
     "Write a split; print what was written."
     from bike_nb.splits import write_split
     notes = write_split(directory, progress=sys.stderr.isatty(), **settings)
     clips, parts = notes["clips"], ", ".join(f"{n} {p}" for p, n in notes["parts"].items() if n)
     for c in clips if len(clips) <= 40 else []: typer.echo(f"{c['file']:48} {c['phrase']}, {c['span'][0]:.1f} to {c['span'][1]:.1f} s")
-    typer.echo(f"wrote {len(clips)} clips{'' if notes['split'] == 'sample' else f' ({parts})'}, annotations.json, class lists and video lists to {directory}; its README.md says what is what")
+    counted = f"{len(clips)} clips{'' if notes['split'] == 'sample' else f' ({parts})'}"
+    typer.echo(f"wrote {counted}, annotations.json, class lists and video lists to {directory}; its README.md says what is what")
 
 # %% ../nbs/12_cli.ipynb #229483f0
 _DRAW, _GRADE = "only when clips are written, that is, without --evaluate", "only with --evaluate, which grades a model"
@@ -417,13 +473,7 @@ def models(contains: str = typer.Argument("", help="Only names that contain this
     for name in open_clip.list_models():
         if contains in name: typer.echo(f"{name:40} {', '.join(open_clip.list_pretrained_tags_by_model(name)) or 'no weights'}")
 
-# %% ../nbs/12_cli.ipynb #9555d748
-@app.callback(invoke_without_command=True)
-def _main(version: bool = typer.Option(False, "--version", help="Print the version.")):
-    if version:
-        from bike_nb import __version__
-        typer.echo(__version__); raise typer.Exit()
-
+# %% ../nbs/12_cli.ipynb #ba1634e3
 def main(): # the entry point of the `bike_nb` command and of `python -m bike_nb`
     "Run the command line."
     app(prog_name="bike_nb")
