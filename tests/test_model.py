@@ -263,7 +263,9 @@ REFUSED = {
     "a configuration of nothing": (lambda raw: raw | {"bike_nb": '{"model_cfg": {"embed_dim": 3}}'}, "describes a model that cannot be built"),
     "another configuration": (lambda raw: raw | {"bike_nb": json.dumps(dict(model_cfg=RESNET))}, "does not fit: it lacks visual.bn1.weight"),
     "nothing": (lambda raw: {}, "it lacks ln_final.weight"),
-    "something else": (lambda raw: {"epoch": 3, "best": 0.5}, "is no checkpoint of CLIP or BIKE: epoch is a int, not a tensor"),
+    "something else": (lambda raw: {"epoch": 3, "best": 0.5}, "is no checkpoint of CLIP or BIKE: it holds epoch (int), best (float); expected is a dictionary with `model_state_dict`"),
+    "another layout": (lambda raw: {"epoch": 3, "weights": raw[CLIP]}, "it holds epoch (int), weights (dict); expected is a dictionary with `model_state_dict`"),
+    "OpenAI's numbers alone": (lambda raw: {"module.vocab_size": 300}, "is no CLIP in OpenAI's layout: it lacks ln_final.weight"),
 }
 
 
@@ -335,6 +337,14 @@ def test_what_the_yaml_says_must_be_in_the_file(tmp_path):
     with pytest.raises(ModelError, match="interaction 'dot' is not known"): load_official(tmp_path / "f.pt", interaction="dot")
     torch.save(BIKE(VIT).clip.state_dict(), tmp_path / "f.pt")
     with pytest.raises(ModelError, match="no temporal transformer, but sim_header is 'Transf'"): load_official(tmp_path / "f.pt", "Transf")
+
+
+def test_a_video_branch_without_words(bike):
+    "It compares frames with words; who wants the frames alone is told where to get them."
+    frames = torch.randn(2, 4, 64)
+    for call in (lambda: bike.video(frames), lambda: bike.video(frames, torch.randn(3, 5, 64))):
+        with pytest.raises(ModelError, match="pass `tokens` and `classes`; for the frames alone, ask its look"): call()
+    assert bike.video.look(frames).shape == frames.shape
 
 
 def test_branches_that_do_not_fit(tmp_path):
