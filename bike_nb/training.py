@@ -8,10 +8,10 @@ __all__ = ['WORDS', 'CHOICES', 'AT_LEAST', 'LAST', 'BEFORE', 'BEST', 'FREE', 'Tr
            'parameter_groups', 'make_optimizer', 'set_rate', 'Learner', 'batch_texts', 'add_reversed', 'video_loss',
            'attributes_loss', 'step_losses', 'pick_precision', 'check_finite', 'check_weights', 'write_atomically',
            'save_checkpoint', 'read_state', 'find_checkpoint', 'pack_state', 'fill_model', 'unpack_state',
-           'load_trained', 'Ranks', 'processes', 'wait_for_all', 'one_voice', 'Log', 'read_metrics', 'Meter',
-           'run_folder', 'check_same', 'prepare_world', 'Run', 'set_positions', 'prepare_model', 'train_epoch',
-           'backward', 'optimizer_step', 'train_epochs', 'fit', 'seed_all', 'progress_bar', 'Result', 'resume', 'save',
-           'kept', 'evaluate_run', 'main_figure', 'is_best', 'result', 'plot_metrics']
+           'load_trained', 'Ranks', 'processes', 'wait_for_all', 'one_voice', 'read_metrics', 'Log', 'Meter',
+           'run_folder', 'check_same', 'prepare_world', 'set_positions', 'prepare_model', 'Run', 'backward',
+           'optimizer_step', 'kept', 'save', 'resume', 'train_epoch', 'evaluate_run', 'main_figure', 'is_best',
+           'Result', 'result', 'train_epochs', 'seed_all', 'progress_bar', 'fit', 'plot_metrics']
 
 # %% ../nbs/07_training.ipynb #70f04221
 import contextlib, dataclasses, difflib, gc, inspect, json, math, os, random, time, typing, warnings, zipfile
@@ -33,30 +33,44 @@ from .model import BIKE, from_network, load_official, load_weights, official_sta
 class TrainingError(ValueError):
     "An experiment cannot be run as asked; the message says which key, file or step, and what to do."
 
-# %% ../nbs/07_training.ipynb #d8b9a4d3
+# %% ../nbs/07_training.ipynb #18aeb174
 @dataclass
 class DataConfig:
-    "Section `data`: which clips, how they are cut into frames."
-    dataset:str = "custom"; modality:str = "RGB"; num_segments:int = 8; seg_length:int = 1; batch_size:int = 32; workers:int = 4
-    num_classes:int|None = None; image_tmpl:str = "img_{:05d}.jpg"; index_bias:int|None = None; fps:float = 24.; input_size:int = 224
-    train_root:str|None = None; train_list:str|None = None; val_root:str|None = None; val_list:str|None = None; label_list:str|None = None
-    random_shift:bool = True; dense:bool = False; shot:int|None = None; output_path:str = "exps"
-    select_topk_attributes:int = 5; attributes_train_path:str|None = None; attributes_val_path:str|None = None
+    "Section `data`: which clips, and how they are cut into frames."
+    dataset:str = "custom"                   # a part of the run's folder; with "charades" in it, lists are read as Charades'
+    modality:str = "RGB"                     # RGB: folders of frames; video: files
+    num_segments:int = 8; seg_length:int = 1 # frames a clip; frames a segment: always 1
+    batch_size:int = 32; workers:int = 4     # of each training process: clips a step, and processes that read them
+    num_classes:int|None = None              # None: as many as label_list names
+    image_tmpl:str = "img_{:05d}.jpg"; index_bias:int|None = None # names of frames; number of the first, None: by the template
+    fps:float = 24.; input_size:int = 224    # of the frame folders, for Charades' segments; side of the model's input in pixels
+    train_root:str|None = None; train_list:str|None = None # folder and list of the clips of training
+    val_root:str|None = None; val_list:str|None = None     # and of the test after an epoch
+    label_list:str|None = None               # the class names: a file, or the name of a list that comes with the package
+    random_shift:bool = True; dense:bool = False # draw frames by lot in training; neighbouring frames instead of spread ones
+    shot:int|None = None                     # few-shot: clips of each class; None: all
+    output_path:str = "exps"                 # runs are written below this folder
+    select_topk_attributes:int = 5           # attributes in a sentence
+    attributes_train_path:str|None = None; attributes_val_path:str|None = None # attributes files of both lists
     # ours
     prompt:str = "This is a video about {}"  # around each class name
     flip:bool = True                         # mirror half of the training clips
     mirrors:list|None = None                 # pairs of class names that a mirror turns into each other: the label turns too
-    reversals:list|None = None               # pairs that playing backwards turns into each other: their clips join each batch backwards, too
+    reversals:list|None = None               # pairs that playing backwards turns into each other: clips join each batch backwards, too
     grayscale:float = 0.2                    # share of training clips without colour
     crop_scale:list = field(default_factory=lambda: [0.08, 1.0]) # share of the picture that a training crop covers
     kind:str|None = None                     # format of the lists; None: by the dataset's name
 
-# %% ../nbs/07_training.ipynb #9345a637
+# %% ../nbs/07_training.ipynb #9322d970
 @dataclass
 class NetworkConfig:
     "Section `network`: the model, and what of it is trained."
-    arch:str = "ViT-B/32"; init:bool = True; tm:str = "False"; joint_st:bool = False; drop_out:float = 0.; emb_dropout:float = 0.; drop:float = 0.
-    type:str|None = None; sim_header:str = "Transf"; interaction:str = "VCS"; fix_text:bool = True; fix_video:bool = False
+    arch:str = "ViT-B/32"; init:bool = True  # CLIP's name, or a packaged model's, or a folder; start from its weights, or from noise
+    tm:str = "False"; joint_st:bool = False; drop_out:float = 0.; emb_dropout:float = 0.; drop:float = 0. # all must stay off
+    type:str|None = None                     # in one official file, read by nothing
+    sim_header:str = "Transf"                # temporal transformer, or None
+    interaction:str = "VCS"                  # VCS: concept spotting; DP: mean pooling
+    fix_text:bool = True; fix_video:bool = False # keep the text tower, the image tower as it is
     # ours
     branch:str|None = None                   # video, attributes or both; None: both if attributes are named, else video
     temperature:float = 0.01                 # of concept spotting
@@ -67,13 +81,21 @@ class NetworkConfig:
     position_init:str = "normal"             # frame positions start as noise of std 0.02 (official), or as sines: neighbours alike
     position_std:float = 0.02                # how large they start; sines want the size of the frame embeddings' entries
 
-# %% ../nbs/07_training.ipynb #18aeb174
+# %% ../nbs/07_training.ipynb #4b8a3bbb
 @dataclass
 class SolverConfig:
     "Section `solver`: how long, how fast, how exact."
-    type:str = "cosine"; epochs:int = 30; start_epoch:int = 0; epoch_offset:int = 0; optim:str = "adamw"; lr:float = 5e-5
-    lr_warmup_step:float = 5.; lr_decay_step:typing.Any = None; momentum:float = 0.9; weight_decay:float = 0.2; loss_type:str = "NCE"
-    evaluate:bool = False; clip_ratio:float = 0.1; grad_accumulation_steps:int = 1
+    type:str = "cosine"                      # how the rate falls: cosine, or multistep
+    epochs:int = 30                          # rounds through the training clips
+    start_epoch:int = 0; epoch_offset:int = 0 # without effect: a run knows where it stopped
+    optim:str = "adamw"; lr:float = 5e-5     # adamw, adam or sgd; highest rate of the heads
+    lr_warmup_step:float = 5.                # epochs in which the rate climbs
+    lr_decay_step:typing.Any = None          # multistep: epochs between two drops, or a list of the epochs with a drop
+    momentum:float = 0.9; weight_decay:float = 0.2 # of sgd; of all three
+    loss_type:str = "NCE"                    # NCE, or DS: dual softmax
+    evaluate:bool = False                    # only test
+    clip_ratio:float = 0.1                   # CLIP's rate, as a share of the heads'
+    grad_accumulation_steps:int = 1          # batches a step
     # ours
     text_ratio:float|None = None             # like clip_ratio, for the text tower, where it is trained; None: the same
     precision:str = "auto"                   # amp (fp16 and a scaler), bf16, fp32, fp64; auto: bf16 or amp on a GPU, fp32 on a CPU
@@ -83,101 +105,142 @@ class SolverConfig:
     tf32:bool = True                         # on a GPU: TensorFloat-32 in products of float32
     clip_grad:float|None = None              # largest norm of the gradient; the official loop has none
 
-# %% ../nbs/07_training.ipynb #fdb90158
+# %% ../nbs/07_training.ipynb #18b3d55c
 @dataclass
 class LoggingConfig:
     "Section `logging`: what is written, and when."
-    print_freq:int = 10; eval_freq:int = 1
+    print_freq:int = 10; eval_freq:int = 1   # iterations between lines of the log; epochs between tests
     # ours
     save_freq:int = 0                        # optimizer steps between checkpoints; 0: one an epoch
     tensorboard:bool = False                 # write event files too (needs the package tensorboard)
 
-# %% ../nbs/07_training.ipynb #9322d970
+# %% ../nbs/07_training.ipynb #9da73ed4
+@dataclass
+class TrainConfig:
+    "A whole experiment: the four sections, and what stands above them in the file."
+    data:DataConfig = field(default_factory=DataConfig); network:NetworkConfig = field(default_factory=NetworkConfig)
+    solver:SolverConfig = field(default_factory=SolverConfig); logging:LoggingConfig = field(default_factory=LoggingConfig)
+    seed:int = 1024                          # of all that is drawn by lot
+    pretrain:str|None = None; resume:str|None = None # checkpoints: start from these weights; go on with this run
+    world:dict|None = None                   # ours: a split of the miniature world to draw first
+
+    @classmethod
+    def from_dict(cls,
+                  raw:dict, # sections as nested dictionaries, and the keys above them
+                  source="the configuration", # the message of a `TrainingError` begins with it
+                 )->"TrainConfig":
+        "An experiment from plain data; TrainingError for unknown keys, wrong types and values that cannot be trained with."
+        try: return _check(_sections(cls, raw))
+        except TrainingError as e: raise TrainingError(f"{source}: {e}") from None
+    @classmethod
+    def from_yaml(cls,
+                  path, # of an experiment file, ours or an official one
+                  overrides=(), # such as ["data.train_root=my/frames", "epochs=2"]
+                 )->"TrainConfig":
+        "An experiment from its file; TrainingError names the file."
+        return cls.from_dict(override(read_yaml(path), overrides, path), path)
+    def to_dict(self)->dict:
+        "Plain data, which `from_dict` reads back."
+        return dataclasses.asdict(self)
+
+# %% ../nbs/07_training.ipynb #e505fbe8
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", list: "a list"}
 
+# %% ../nbs/07_training.ipynb #0167c30f
+def _type_of(kind): # an annotation, such as int|None → (type, bool)
+    "The plain type of a key, and whether it may be None."
+    options = typing.get_args(kind) or (kind,)
+    return next(o for o in options if o is not type(None)), type(None) in options
+
+# %% ../nbs/07_training.ipynb #8d9df081
+def _is_empty(value, plain, optional): # a value, and what `_type_of` says of its key → bool
+    "Does the file say nothing here?"
+    return value is None or isinstance(value, str) and value in ("None", "null") and (plain is not str or optional)
+
+# %% ../nbs/07_training.ipynb #15fb91fc
+def _converted(value, plain): # plain: list, bool, str, int or float
+    "`value` as this type; an error of Python's where it is none."
+    if plain is list and isinstance(value, (list, tuple)): return list(value)
+    if plain is bool and isinstance(value, bool): return value
+    if plain is str and not isinstance(value, (list, dict)): return str(value)
+    if plain in (int, float) and not isinstance(value, bool) and plain(float(value)) == float(value): return plain(float(value))
+    raise ValueError
+
+# %% ../nbs/07_training.ipynb #0d7a9fdb
 def _as(value, kind, where):
     "`value` as the type `kind` of a key; `TrainingError` names the key."
     if kind is typing.Any: return value
-    options = typing.get_args(kind) or (kind,)
-    plain = next(o for o in options if o is not type(None))
-    if value is None or isinstance(value, str) and value in ("None", "null") and (plain is not str or type(None) in options):
-        if type(None) in options: return None
+    plain, optional = _type_of(kind)
+    if _is_empty(value, plain, optional):
+        if optional: return None
         if plain is str: return "None"
-    elif plain is list and isinstance(value, (list, tuple)): return list(value)
-    elif plain is bool and isinstance(value, bool) or plain is str and not isinstance(value, (list, dict)): return plain(value)
-    elif plain in (int, float) and not isinstance(value, (bool, list, dict)):
-        with contextlib.suppress(ValueError):
-            if plain(float(value)) == float(value): return plain(float(value))
+    else:
+        with contextlib.suppress(ValueError, TypeError, OverflowError): return _converted(value, plain)
     raise TrainingError(f"{where} is {value!r}: it must be {WORDS[plain]}.")
 
 # %% ../nbs/07_training.ipynb #65de349f
+def _hint(key, known, prefix=""):
+    "The end of a sentence about an unknown key: the closest known one, or all there are."
+    close = difflib.get_close_matches(str(key), known, 1, 0.5)
+    return f": did you mean {prefix}{close[0]}?" if close else f"; there are: {', '.join(known)}."
+
+# %% ../nbs/07_training.ipynb #a86c8297
 def _section(cls, values, name):
     "A section from the dictionary that YAML holds; unknown keys and wrong values are named."
     if not isinstance(values, dict): raise TrainingError(f"the section {name} holds {values!r}: it must be a list of `key: value` lines.")
     known = typing.get_type_hints(cls)
     for key in values:
-        if key in known: continue
-        close = difflib.get_close_matches(str(key), known, 1, 0.5)
-        raise TrainingError(f"there is no key {name}.{key}" + (f": did you mean {name}.{close[0]}?" if close else f"; there are: {', '.join(known)}."))
+        if key not in known: raise TrainingError(f"there is no key {name}.{key}" + _hint(key, known, f"{name}."))
     return cls(**{k: _as(v, known[k], f"{name}.{k}") for k, v in values.items()})
 
-# %% ../nbs/07_training.ipynb #a86c8297
-@dataclass
-class TrainConfig:
-    "A whole experiment: the five sections, and what stands at the top of the file. `world`: a split of the miniature world to draw first."
-    data:DataConfig = field(default_factory=DataConfig); network:NetworkConfig = field(default_factory=NetworkConfig)
-    solver:SolverConfig = field(default_factory=SolverConfig); logging:LoggingConfig = field(default_factory=LoggingConfig)
-    seed:int = 1024; pretrain:str|None = None; resume:str|None = None; world:dict|None = None
-
-    @classmethod
-    def from_dict(cls, raw:dict, source="the configuration"):
-        "From nested dictionaries; `TrainingError` begins with `source`."
-        try: return _check(_sections(cls, raw))
-        except TrainingError as e: raise TrainingError(f"{source}: {e}") from None
-    @classmethod
-    def from_yaml(cls, path, overrides=()):
-        'From an experiment file, ours or an official one; `overrides` like ["data.train_root=my/frames", "epochs=2"].'
-        return cls.from_dict(override(read_yaml(path), overrides, path), path)
-    def to_dict(self)->dict: return dataclasses.asdict(self)
-
-# %% ../nbs/07_training.ipynb #5f9140c4
+# %% ../nbs/07_training.ipynb #d56b3ecb
 def _sections(cls, raw):
     "The sections of `cls` from nested dictionaries."
     known, found = typing.get_type_hints(cls), {}
     for key, value in raw.items():
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1, 0.5)
-            raise TrainingError(f"there is no section or key {key}" + (f": did you mean {close[0]}?" if close else f"; there are: {', '.join(known)}."))
-        kind = known[key]
-        if dataclasses.is_dataclass(kind): found[key] = _section(kind, {} if value is None else value, key)
-        else: found[key] = value if key == "world" else _as(value, kind, key)
+        if key not in known: raise TrainingError(f"there is no section or key {key}" + _hint(key, known))
+        if dataclasses.is_dataclass(known[key]): found[key] = _section(known[key], {} if value is None else value, key)
+        else: found[key] = value if key == "world" else _as(value, known[key], key)
     return cls(**found)
 
-# %% ../nbs/07_training.ipynb #229137d6
-CHOICES = {"data.modality": ("RGB", "video"), "network.sim_header": ("Transf", "None"), "network.interaction": ("VCS", "DP"), "network.mask": ("all", "sentence", "words"), "network.position_init": ("normal", "sine"),
-           "network.branch": (None, "video", "attributes", "both"), "solver.type": ("cosine", "multistep"), "solver.optim": ("adamw", "adam", "sgd"),
-           "solver.loss_type": tuple(LOSSES), "solver.precision": ("auto", "amp", "bf16", "fp32", "fp64"), "solver.lr_rhythm": ("every", "official"),
-           "solver.gather": ("exact", "official")}
-AT_LEAST = {"data.num_segments": 1, "data.batch_size": 1, "data.workers": 0, "data.input_size": 8, "network.temporal_layers": 1, "solver.epochs": 1, "solver.lr": 0, "solver.lr_warmup_step": 0,
-            "solver.grad_accumulation_steps": 1, "solver.clip_ratio": 0, "logging.print_freq": 1, "logging.eval_freq": 1, "logging.save_freq": 0, "data.select_topk_attributes": 1}
+# %% ../nbs/07_training.ipynb #c7ddfec5
+CHOICES = {"data.modality": ("RGB", "video"), "network.sim_header": ("Transf", "None"), "network.interaction": ("VCS", "DP"),
+           "network.mask": ("all", "sentence", "words"), "network.position_init": ("normal", "sine"),
+           "network.branch": (None, "video", "attributes", "both"), "solver.type": ("cosine", "multistep"),
+           "solver.optim": ("adamw", "adam", "sgd"), "solver.loss_type": tuple(LOSSES), "solver.lr_rhythm": ("every", "official"),
+           "solver.precision": ("auto", "amp", "bf16", "fp32", "fp64"), "solver.gather": ("exact", "official")}
+AT_LEAST = {"data.num_segments": 1, "data.batch_size": 1, "data.workers": 0, "data.input_size": 8, "data.select_topk_attributes": 1,
+            "network.temporal_layers": 1, "solver.epochs": 1, "solver.lr": 0, "solver.lr_warmup_step": 0, "solver.clip_ratio": 0,
+            "solver.grad_accumulation_steps": 1, "logging.print_freq": 1, "logging.eval_freq": 1, "logging.save_freq": 0}
 
+# %% ../nbs/07_training.ipynb #29aec01e
 def _get(config, key):
+    "The value of a key given as `section.name`."
     section, name = key.split(".")
     return getattr(getattr(config, section), name)
 
-def _check(c):
-    "The configuration itself, if it can be trained with."
+# %% ../nbs/07_training.ipynb #87d02bca
+def _check_values(c):
+    "TrainingError unless words are among the known ones, and numbers large enough."
     for key, allowed in CHOICES.items():
-        if _get(c, key) not in allowed: raise TrainingError(f"{key} is {_get(c, key)!r}: it must be one of {', '.join(str(a) for a in allowed if a is not None)}.")
+        value, known = _get(c, key), ", ".join(str(a) for a in allowed if a is not None)
+        if value not in allowed: raise TrainingError(f"{key} is {value!r}: it must be one of {known}.")
     for key, low in AT_LEAST.items():
         if not _get(c, key) >= low: raise TrainingError(f"{key} is {_get(c, key)}: it must be at least {low}.")
+
+# %% ../nbs/07_training.ipynb #f391026f
+def _check(c):
+    "The configuration itself, if it can be trained with."
+    _check_values(c)
     if c.data.seg_length != 1: raise TrainingError(f"data.seg_length is {c.data.seg_length}: BIKE takes one frame a segment, so it must be 1.")
     if c.data.prompt.count("{}") != 1: raise TrainingError(f"data.prompt is {c.data.prompt!r}: it must hold {{}} once, where the class name goes.")
-    if c.solver.start_epoch and not c.resume: raise TrainingError("solver.start_epoch is not 0: a run goes on by itself where its folder has a checkpoint; give resume=FILE for one from elsewhere.")
+    if c.solver.start_epoch and not c.resume:
+        raise TrainingError("solver.start_epoch is not 0: a run goes on by itself where its folder has a checkpoint; "
+                            "give resume=FILE for one from elsewhere.")
     return c
 
-# %% ../nbs/07_training.ipynb #f984c789
-def read_yaml(path)->dict:
+# %% ../nbs/07_training.ipynb #753fe733
+def read_yaml(path)->dict: # of an experiment file → its sections and keys, as they stand there
     "The dictionary in a YAML file; `TrainingError` names file and line."
     import yaml
     try: raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -185,27 +248,40 @@ def read_yaml(path)->dict:
     except (OSError, UnicodeDecodeError) as e: raise TrainingError(f"{path} cannot be read ({getattr(e, 'strerror', None) or e}).") from None
     except yaml.YAMLError as e:
         line = getattr(getattr(e, "problem_mark", None), "line", None)
-        raise TrainingError(f"{path}{'' if line is None else f', line {line + 1}'} is not YAML ({getattr(e, 'problem', None) or 'unreadable'}).") from None
+        where = path if line is None else f"{path}, line {line + 1}"
+        raise TrainingError(f"{where} is not YAML ({getattr(e, 'problem', None) or 'unreadable'}).") from None
     if not isinstance(raw, dict): raise TrainingError(f"{path} holds no sections: an experiment file has data, network, solver and logging.")
     return raw
 
-# %% ../nbs/07_training.ipynb #a3109389
+# %% ../nbs/07_training.ipynb #378dc8ed
+def _names():
+    "{section: its keys}, of the sections of a `TrainConfig`."
+    return {s: typing.get_type_hints(k) for s, k in typing.get_type_hints(TrainConfig).items() if dataclasses.is_dataclass(k)}
+
+# %% ../nbs/07_training.ipynb #88e398b7
+def _closest(key): # as given, with or without a section
+    "The known key that looks most like this one, None if none does."
+    name, every = key.rpartition(".")[2], [f"{s}.{n}" for s, names in _names().items() for n in names] + ["seed", "pretrain", "resume"]
+    alike = [e for e in every if difflib.get_close_matches(name, [e.split(".")[-1]], 1, 0.6)]
+    return next(iter(difflib.get_close_matches(key, every, 1, 0.4) or alike), None)
+
+# %% ../nbs/07_training.ipynb #ea0d9060
 def _place(key, source="--set"):
     "Section (None: the top) and name of a key given as `section.name` or `name`."
-    sections = {s: typing.get_type_hints(k) for s, k in typing.get_type_hints(TrainConfig).items() if dataclasses.is_dataclass(k)}
-    section, _, name = key.rpartition(".")
+    sections, top, (section, _, name) = _names(), typing.get_type_hints(TrainConfig), key.rpartition(".")
     if section in sections and name in sections[section]: return section, name
-    if not section and name in typing.get_type_hints(TrainConfig) and name not in sections: return None, name
-    if key.split(".")[0] == "world" and "." in key: return "world", key.split(".", 1)[1]
+    if not section and name in top and name not in sections: return None, name
+    if key.startswith("world."): return "world", key.split(".", 1)[1]
     inside = [s for s, names in sections.items() if name in names] if not section else []
     if len(inside) == 1: return inside[0], name
-    every = [f"{s}.{n}" for s, names in sections.items() for n in names] + ["seed", "pretrain", "resume"]
-    close = difflib.get_close_matches(key, every, 1, 0.4) or [e for e in every for m in difflib.get_close_matches(name, [e.split(".")[-1]], 1, 0.6) if m][:1]
-    raise TrainingError(f"{source} {key}: there is no such key" + (f"; did you mean {close[0]}?" if close else "."))
+    raise TrainingError(f"{source} {key}: there is no such key" + (f"; did you mean {_closest(key)}?" if _closest(key) else "."))
 
-# %% ../nbs/07_training.ipynb #29aec01e
-def override(raw:dict, overrides, source="the configuration")->dict:
-    'The dictionary with `overrides` ["key=value", …] in it; values are read as YAML.'
+# %% ../nbs/07_training.ipynb #4f83952c
+def override(raw:dict, # of `read_yaml`; it is left as it is
+             overrides, # texts "key=value", each value in the spelling of YAML
+             source="the configuration", # a name for `raw`
+            )->dict: # like `raw`
+    "A dictionary with some keys set; `TrainingError` for a key that does not exist."
     import yaml
     raw = {k: dict(v) if isinstance(v, dict) else v for k, v in raw.items()}
     for text in overrides:
@@ -218,16 +294,23 @@ def override(raw:dict, overrides, source="the configuration")->dict:
         else: raw[section] = {**(raw.get(section) or {}), name: value}
     return raw
 
-# %% ../nbs/07_training.ipynb #41cfad57
-def make_schedule(config):
-    "A function of the epoch (a float) that gives the factor of the base learning rate."
-    s, warm = config.solver, config.solver.lr_warmup_step
-    steps = s.lr_decay_step if isinstance(s.lr_decay_step, list) else None
-    if s.type == "multistep" and steps is None:
-        if not isinstance(s.lr_decay_step, int) or s.lr_decay_step < 1: raise TrainingError("solver.lr_decay_step must be the epochs between two drops, or a list of the epochs at which the rate drops.")
-        steps = [s.lr_decay_step * (i + 1) for i in range(s.epochs // s.lr_decay_step)]
-    if s.type == "multistep" and (steps != sorted(steps) or steps and steps[0] <= warm):
+# %% ../nbs/07_training.ipynb #8e1eb4c2
+def _milestones(solver): # section `solver` → epochs at which the rate drops
+    "Where a multistep schedule drops; TrainingError if that is nowhere, or before the warm-up ends."
+    steps, warm = solver.lr_decay_step, solver.lr_warmup_step
+    if not isinstance(steps, list):
+        if not isinstance(steps, int) or steps < 1:
+            raise TrainingError("solver.lr_decay_step must be the epochs between two drops, or a list of the epochs at which the rate drops.")
+        steps = [steps * (i + 1) for i in range(solver.epochs // steps)]
+    if steps != sorted(steps) or steps and steps[0] <= warm:
         raise TrainingError(f"solver.lr_decay_step is {steps}: the epochs must rise, and lie behind the {warm:g} of the warm-up.")
+    return steps
+
+# %% ../nbs/07_training.ipynb #fef1b06e
+def make_schedule(config): # a `TrainConfig` → a function
+    "A function of the epoch (a float) that gives the factor of the base learning rate; TrainingError for milestones that cannot be."
+    s, warm = config.solver, config.solver.lr_warmup_step
+    steps = _milestones(s) if s.type == "multistep" else None
     def factor(epoch):
         if epoch < warm: return epoch / warm
         if s.type == "multistep": return 0.1 ** sum(epoch >= m for m in steps)
@@ -236,80 +319,115 @@ def make_schedule(config):
 
 # %% ../nbs/07_training.ipynb #c92883fd
 def rate_is_due(i:int, # iteration within the epoch, from 0
-                rhythm:str="every")->bool:
-    "Is the learning rate set in this iteration?"
+                rhythm:str="every", # or "official": the first, and each tenth
+               )->bool:
+    "Is the learning rate set in this iteration? (official `train.py`: `train`)"
     return rhythm == "every" or i == 0 or (i + 1) % 10 == 0
 
-# %% ../nbs/07_training.ipynb #72b4cf34
-def parameter_groups(model, config)->list:
-    "The official two groups: CLIP at `clip_ratio` of the rate, then the heads; frozen weights are left out. With `text_ratio` the text tower is a third."
+# %% ../nbs/07_training.ipynb #2781454d
+def _last_due(i, rhythm):
+    "The last iteration up to `i` at which the rate was set."
+    return i if rate_is_due(i, rhythm) else max((i + 1) // 10 * 10 - 1, 0)
+
+# %% ../nbs/07_training.ipynb #301b7c00
+def _is_text(name): # of a weight in a `BIKE`
+    "Does this weight belong to CLIP's text tower?"
+    return name.startswith("clip.") and not name.startswith(("clip.visual.", "clip.logit_scale"))
+
+# %% ../nbs/07_training.ipynb #04348373
+def parameter_groups(model, # a `BIKE`
+                     config, # a `TrainConfig`
+                    )->list: # groups of an optimizer: params, lr, base_lr
+    "CLIP at `clip_ratio` of the rate, then the heads (official `utils/solver.py`); frozen weights are left out."
     s = config.solver
-    def is_text(name): return s.text_ratio is not None and name.startswith("clip.") and not name.startswith(("clip.visual.", "clip.logit_scale"))
     clip, heads = (model.groups()[k] for k in ("clip", "head"))
-    groups = [(s.clip_ratio, [p for n, p in clip if not is_text(n)]), (1.0, [p for _, p in heads])]
-    if any(is_text(n) for n, _ in clip): groups.append((s.text_ratio, [p for n, p in clip if is_text(n)]))
-    if not any(params for _, params in groups): raise TrainingError("nothing is left to train: network.fix_text, network.fix_video and sim_header freeze everything.")
+    text = [p for n, p in clip if s.text_ratio is not None and _is_text(n)]
+    rest = [p for n, p in clip if s.text_ratio is None or not _is_text(n)]
+    groups = [(s.clip_ratio, rest), (1.0, [p for _, p in heads])] + ([(s.text_ratio, text)] if text else [])
+    if not any(params for _, params in groups):
+        raise TrainingError("nothing is left to train: network.fix_text, network.fix_video and sim_header freeze everything.")
     return [{"params": params, "lr": s.lr * ratio, "base_lr": s.lr * ratio} for ratio, params in groups]
 
-def make_optimizer(model, config)->torch.optim.Optimizer:
-    "AdamW, Adam or SGD; betas and epsilon as the optimizer's state in an official checkpoint says."
+# %% ../nbs/07_training.ipynb #d1a9a3e4
+def make_optimizer(model, config)->torch.optim.Optimizer: # a `BIKE`; a `TrainConfig`
+    "AdamW, Adam or SGD over `parameter_groups`; betas and epsilon as the optimizer's state in an official checkpoint says."
     s, groups = config.solver, parameter_groups(model, config)
     if s.optim == "sgd": return torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
     kind = torch.optim.Adam if s.optim == "adam" else torch.optim.AdamW
     return kind(groups, lr=s.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=s.weight_decay)
 
-def set_rate(optimizer, factor:float):
+# %% ../nbs/07_training.ipynb #78f1420c
+def set_rate(optimizer, factor:float): # of `make_optimizer`; of the schedule, 0 to 1
     "Set each group's rate to `factor` times its base."
     for group in optimizer.param_groups: group["lr"] = group["base_lr"] * factor
 
-# %% ../nbs/07_training.ipynb #301b7c00
+# %% ../nbs/07_training.ipynb #a9f308fb
 class Learner(nn.Module):
     "A model with its loss: a batch goes in, the loss of each branch comes out. What several processes wrap and step through together."
-    def __init__(self, model, names, config):
+    def __init__(self,
+                 model, # a `BIKE`
+                 names, # of all classes, in the order of their labels
+                 config, # a `TrainConfig`
+                ):
         super().__init__()
-        self.model, self.names, d, n, s = model, list(names), config.data, config.network, config.solver
-        self.criterion, self.gather, self.prompt, self.mask, self.frozen = LOSSES[s.loss_type](), s.gather, d.prompt, n.mask, n.fix_text or n.branch == "attributes"
+        d, n, s = config.data, config.network, config.solver
+        self.model, self.names, self.prompt, self.mask = model, list(names), d.prompt, n.mask
+        self.criterion, self.gather, self.frozen = LOSSES[s.loss_type](), s.gather, n.fix_text or n.branch == "attributes"
         self.backwards = partners(d.reversals, self.names, "reversals")
         self.ids, self.text, self.sentences = model.tokenizer([d.prompt.replace("{}", c) for c in self.names]), None, {}
-
-    def classes(self, which):
-        "Class embeddings (A,D), token embeddings (A,L,D) and token mask of the classes numbered `which`."
+    def refresh(self)->TextEmbeddings: # of all classes
+        "Encode all class names anew: once if the text tower is frozen, else before each evaluation."
+        self.text = self.model.encode_text(self.names, self.prompt)
+        return self.text
+    def classes(self,
+                which, # (A,) numbers of classes
+               )->tuple: # class embeddings (A,D), token embeddings (A,L,D), token mask (A,L) or None
+        "The texts of some classes: looked up where they are frozen, else encoded with a gradient."
         if self.text is None: self.refresh()
         mask = None if self.mask == "all" else (self.text.mask if self.mask == "sentence" else self.text.words)[which]
         if self.frozen: return self.text.classes[which], self.text.tokens[which], mask
         return *self.model.encode_ids(self.ids[which.cpu()].to(which.device)), mask
 
-    def refresh(self):
-        "Encode all class names anew: once if the text tower is frozen, else before each evaluation."
-        self.text = self.model.encode_text(self.names, self.prompt)
-        return self.text
-
-# %% ../nbs/07_training.ipynb #04348373
-def _unique(labels):
+# %% ../nbs/07_training.ipynb #c5cd2656
+def _unique(labels): # (B,) int → (A,), (B,)
     "The classes of a batch, and for each clip the place of its class among them."
     return labels.unique(return_inverse=True)
 
-def batch_texts(learner, labels, every):
-    "Classes (A,D), tokens (A,L,D), mask of the gathered batch, and for each clip its row; `labels` are this process's, `every` all."
-    if learner.frozen or learner.backwards:
-        which, back = _unique(every)
-        return *learner.classes(which), back
+# %% ../nbs/07_training.ipynb #8bcbdf32
+def _texts_of_each(learner, labels, n):
+    "A row of text for each of the n clips of the gathered batch, encoded by the process whose clip it is."
     which, back = _unique(labels)
     classes, tokens, mask = learner.classes(which)
     classes, tokens = (all_gather(x.index_select(0, back), learner.gather) for x in (classes, tokens))
-    return classes, tokens, None if mask is None else all_gather(mask[back].byte()).bool(), torch.arange(len(every), device=every.device)
+    return classes, tokens, None if mask is None else all_gather(mask[back].byte()).bool(), torch.arange(n, device=labels.device)
+
+# %% ../nbs/07_training.ipynb #dd4f85b3
+def batch_texts(learner, # a `Learner`
+                labels, # (b,) classes of this process's clips
+                every, # (B,) of the gathered batch
+               )->tuple: # class embeddings (A,D), tokens (A,L,D), token mask or None, and (B,) the row of each clip
+    "The texts of the gathered batch: one row a class where every process can have them all, else one a clip."
+    if not (learner.frozen or learner.backwards): return _texts_of_each(learner, labels, len(every))
+    which, back = _unique(every)
+    return *learner.classes(which), back
 
 # %% ../nbs/07_training.ipynb #7bad9923
-def add_reversed(frames, labels, backwards:dict):
-    "Frame embeddings (B,T,D) and labels (B,), and behind them once more those of the classes in `backwards`, played backwards under the other class's label."
+def add_reversed(frames, # (B,T,D) frame embeddings
+                 labels, # (B,) int
+                 backwards:dict, # {class: the class it becomes when played backwards}; empty: nothing is added
+                )->tuple: # frames and labels of B clips and of those that have a twin
+    "A batch, and behind it once more its clips of the classes in `backwards`, played backwards under the other class's label."
     if not backwards: return frames, labels
     own = torch.tensor([int(k) in backwards for k in labels], device=labels.device)
     other = torch.tensor([backwards[int(k)] for k in labels[own]], dtype=labels.dtype, device=labels.device)
     return torch.cat([frames, frames[own].flip(1)]), torch.cat([labels, other])
 
-# %% ../nbs/07_training.ipynb #b219823a
-def video_loss(learner, frames, labels):
-    "The video branch's loss for frames (B,T,3,H,W) and labels (B,), over the gathered batch."
+# %% ../nbs/07_training.ipynb #73e17bc1
+def video_loss(learner, # a `Learner`
+               frames, # (b,T,3,H,W) float, of this process
+               labels, # (b,) int
+              )->torch.Tensor: # a number
+    "The video branch's loss over the gathered batch (official `train.py`: `train`)."
     model = learner.model
     frames, every = add_reversed(all_gather(model.encode_frames(frames), learner.gather), all_gather(labels), learner.backwards)
     classes, tokens, mask, back = batch_texts(learner, labels, every)
@@ -324,28 +442,36 @@ def _sentence_embeddings(learner, sentences):
     if new: learner.sentences.update(zip(new, learner.model.encode_text(new, "{}").classes.float().cpu()))
     return torch.stack([learner.sentences[s] for s in sentences]).to(learner.model.device)
 
-# %% ../nbs/07_training.ipynb #e26c8ee7
-def attributes_loss(learner, sentences, labels):
-    "The attributes branch's loss for B sentences and labels (B,), over the gathered batch."
+# %% ../nbs/07_training.ipynb #2b96a2e1
+def attributes_loss(learner, # a `Learner`, refreshed
+                    sentences, # b attribute sentences of this process's clips
+                    labels, # (b,) int
+                   )->torch.Tensor: # a number
+    "The attributes branch's loss over the gathered batch (official `train_attributes.py`)."
     model, every = learner.model, all_gather(labels)
     which, back = _unique(every)
     rows = all_gather(_sentence_embeddings(learner, sentences))
     logits = model.attributes(learner.text.classes[which], rows).index_select(1, back)
     return symmetric(learner.criterion, model.attributes_scale.exp() * logits, contrastive_targets(every))
 
-# %% ../nbs/07_training.ipynb #2b96a2e1
-def step_losses(learner, batch):
-    "{branch: loss} of a batch from the loader: frames (B,1,T,3,H,W), label (B,), sentence."
-    labels, found = batch["label"].to(learner.model.device), {}
+# %% ../nbs/07_training.ipynb #fa7b0f3c
+def step_losses(learner, # a `Learner`
+                batch, # of the loader: frames (b,1,T,3,H,W), label (b,), sentence: b texts
+               )->dict: # {branch: loss}
+    "The loss of each branch for a batch."
+    model, found = learner.model, {}
+    labels = batch["label"].to(model.device)
     if learner.text is None: learner.refresh()
-    if learner.model.video is not None: found["video"] = video_loss(learner, batch["frames"].flatten(0, 1).to(learner.model.device, non_blocking=True), labels)
-    if learner.model.attributes is not None: found["attributes"] = attributes_loss(learner, batch["sentence"], labels)
+    if model.video is not None: found["video"] = video_loss(learner, batch["frames"].flatten(0, 1).to(model.device, non_blocking=True), labels)
+    if model.attributes is not None: found["attributes"] = attributes_loss(learner, batch["sentence"], labels)
     return found
 
 Learner.forward = step_losses
 
-# %% ../nbs/07_training.ipynb #91a06330
-def pick_precision(name:str, device)->tuple: # (type of the weights, type of autocast or None, does it need a scaler)
+# %% ../nbs/07_training.ipynb #1276d85b
+def pick_precision(name:str, # solver.precision
+                   device, # "cpu", "cuda", or a torch.device
+                  )->tuple: # (type of the weights, type of autocast or None, does it need a scaler)
     "What `solver.precision` means on this device."
     cuda = torch.device(device).type == "cuda"
     if name == "auto": name = ("bf16" if torch.cuda.is_bf16_supported() else "amp") if cuda else "fp32"
@@ -354,23 +480,35 @@ def pick_precision(name:str, device)->tuple: # (type of the weights, type of aut
     return torch.float64 if name == "fp64" else torch.float32, half, name == "amp"
 
 # %% ../nbs/07_training.ipynb #8b6ecaf1
-def check_finite(losses:dict, batch, where:str, kept):
-    "Stop with one sentence unless all losses are numbers."
+def check_finite(losses:dict, # {branch: float}
+                 batch, # of the loader: its `path`s are named
+                 where:str, # epoch and iteration, in words
+                 kept, # the last good checkpoint, or None
+                ):
+    "TrainingError, in one sentence, unless all losses are numbers."
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if not bad: return
+    last = f"The last good checkpoint is {kept}" if kept else "There is no checkpoint yet"
     raise TrainingError(f"the {' and '.join(bad)} loss is {losses[bad[0]]} at {where}, with the clips {', '.join(map(str, batch['path']))}: "
-                        f"try a lower solver.lr, solver.clip_grad=1 or solver.precision=fp32. {'The last good checkpoint is ' + str(kept) if kept else 'There is no checkpoint yet'}.")
+                        f"try a lower solver.lr, solver.clip_grad=1 or solver.precision=fp32. {last}.")
 
-def check_weights(model, where:str, kept):
-    "The same for weights, before they are written."
+# %% ../nbs/07_training.ipynb #9c6d400d
+def check_weights(model, # a `BIKE`
+                  where:str, # steps done, in words
+                  kept, # the last good checkpoint, or None
+                 ):
+    "TrainingError unless all weights are numbers: asked before they are written."
     bad = next((n for n, p in model.named_parameters() if not p.isfinite().all()), None)
-    if bad: raise TrainingError(f"the weight {bad} is not finite after {where}, so no checkpoint is written of it. " + (f"The last good one is {kept}." if kept else "There is none yet."))
+    if bad is None: return
+    last = f"The last good one is {kept}." if kept else "There is none yet."
+    raise TrainingError(f"the weight {bad} is not finite after {where}, so no checkpoint is written of it. {last}")
 
-# %% ../nbs/07_training.ipynb #f1331640
+# %% ../nbs/07_training.ipynb #d8c02173
 LAST, BEFORE, BEST = "last_model.pt", "last_model.previous.pt", "model_best.pt"
 
-def write_atomically(state, path):
-    "torch.save to `path` in one step or not at all."
+# %% ../nbs/07_training.ipynb #5eb33296
+def write_atomically(state, path): # what torch.save takes; of the file
+    "torch.save to `path` in one step or not at all; TrainingError where the disk refuses."
     path = Path(path); part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as f: torch.save(state, f); f.flush(); os.fsync(f.fileno())
@@ -378,7 +516,8 @@ def write_atomically(state, path):
     except OSError as e: raise TrainingError(f"{path} cannot be written ({e.strerror or e}).") from None
     finally: part.unlink(missing_ok=True)
 
-def save_checkpoint(folder, state):
+# %% ../nbs/07_training.ipynb #dc2a31e1
+def save_checkpoint(folder, state): # of the run; of `pack_state`
     "Write the newest checkpoint; the one before stays beside it."
     folder = Path(folder)
     if (folder/LAST).exists():
@@ -386,41 +525,51 @@ def save_checkpoint(folder, state):
         os.link(folder/LAST, folder/BEFORE)
     write_atomically(state, folder/LAST)
 
-# %% ../nbs/07_training.ipynb #cd94abd7
-def read_state(path):
+# %% ../nbs/07_training.ipynb #0f23c4b8
+def _unpacked(path):
+    "What torch saved in a file whose checksums are right."
+    with zipfile.ZipFile(path) as z: broken = z.testzip()
+    if broken: raise zipfile.BadZipFile(f"{broken} is damaged")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+# %% ../nbs/07_training.ipynb #95a2a3ef
+def read_state(path)->dict: # of the file → what `pack_state` gave
     "A checkpoint of ours; `TrainingError` says why it cannot be used."
-    try:
-        with zipfile.ZipFile(path) as z: broken = z.testzip()
-        if broken: raise zipfile.BadZipFile(f"{broken} is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    try: state = _unpacked(path)
     except FileNotFoundError: raise TrainingError(f"there is no checkpoint {path}.") from None
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as e: raise TrainingError(f"{path} is damaged ({' '.join(str(e).split())[:80]})") from None
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as e:
+        raise TrainingError(f"{path} is damaged ({' '.join(str(e).split())[:80]})") from None
     except Exception as e: raise TrainingError(f"{path} holds more than weights and numbers, and is not opened ({type(e).__name__})") from None
-    if not isinstance(state, dict) or "training" not in state: raise TrainingError(f"{path} is no checkpoint of this loop: name it as `pretrain` to start from its weights.")
+    if not isinstance(state, dict) or "training" not in state:
+        raise TrainingError(f"{path} is no checkpoint of this loop: name it as `pretrain` to start from its weights.")
     return state
 
-def find_checkpoint(folder):
-    "The newest whole checkpoint of a folder, and what is to say about it; (None, []) where there is none."
+# %% ../nbs/07_training.ipynb #29395033
+def find_checkpoint(folder)->tuple: # of a run → (state or None, sentences to say)
+    "The newest whole checkpoint of a folder, (None, []) where there is none; TrainingError where all are damaged."
     said = []
-    for name in (LAST, BEFORE):
-        path = Path(folder)/name
+    for path in (Path(folder)/LAST, Path(folder)/BEFORE):
         if not path.exists(): continue
-        try: return read_state(path), said
-        except TrainingError as e: said.append(f"{e}: going on from the one before.")
-    if said: raise TrainingError(f"{said[-1].removesuffix(': going on from the one before.')}, and so is every other checkpoint in {folder}: remove them to start anew.")
+        try: return read_state(path), [f"{why}: going on from the one before." for why in said]
+        except TrainingError as e: said.append(str(e))
+    if said: raise TrainingError(f"{said[-1]}, and so is every other checkpoint in {folder}: remove them to start anew.")
     return None, []
 
-# %% ../nbs/07_training.ipynb #5f981a9f
-def pack_state(learner, optimizer, scaler, where:dict, config)->dict:
-    "All that the future depends on, in the official layout."
+# %% ../nbs/07_training.ipynb #c3e23d29
+def pack_state(learner, # a `Learner`
+               optimizer, scaler, # of the run: their memory is written too
+               where:dict, # epoch, step in it, steps done in all, best figure
+               config, # the `TrainConfig`, so that no other experiment goes on from here
+              )->dict: # what `unpack_state` takes
+    "All that the future depends on, in the official layout (`utils/utils.py`: `epoch_saving`)."
     model = learner.model
     both = {"attributes": model.attributes.state_dict() | {"scale": model.attributes_scale.detach()}} if model.attributes else {}
-    return official_state(model, epoch=where["epoch"] - 1) | {"optimizer_state_dict": optimizer.state_dict(), "training":
-        {**where, **both, "scaler": scaler.state_dict(), "torch": torch.get_rng_state(), "config": config.to_dict()}}
+    ours = {**where, **both, "scaler": scaler.state_dict(), "torch": torch.get_rng_state(), "config": config.to_dict()}
+    return official_state(model, epoch=where["epoch"] - 1) | {"optimizer_state_dict": optimizer.state_dict(), "training": ours}
 
-# %% ../nbs/07_training.ipynb #f78a9f8f
-def fill_model(model, state):
-    "Put the weights of a checkpoint of this loop into a model of the same shape."
+# %% ../nbs/07_training.ipynb #d8ab21e6
+def fill_model(model, state): # a `BIKE` of the same shape, changed in place; of `read_state`
+    "Put the weights of a checkpoint of this loop into a model."
     model.clip.load_state_dict(state["model_state_dict"])
     if model.video: model.video.load_state_dict(state["fusion_model_state_dict"])
     if not model.attributes: return
@@ -428,22 +577,27 @@ def fill_model(model, state):
     model.attributes_scale.data.copy_(heads.pop("scale"))
     model.attributes.load_state_dict(heads)
 
-def unpack_state(state, learner, optimizer, scaler)->dict:
-    "Put a checkpoint of this loop back, and say where it stopped."
+# %% ../nbs/07_training.ipynb #2a458da2
+def unpack_state(state, # of `read_state`
+                 learner, optimizer, scaler, # of the run, changed in place
+                )->dict: # where it stopped: epoch, step, done, best
+    "Put a checkpoint of this loop back: weights, memories, and the state of PyTorch's random numbers."
     fill_model(learner.model, state)
     optimizer.load_state_dict(state["optimizer_state_dict"])
     scaler.load_state_dict(state["training"]["scaler"])
     torch.set_rng_state(state["training"]["torch"])
     return {k: state["training"][k] for k in ("epoch", "step", "done", "best")}
 
-# %% ../nbs/07_training.ipynb #e9f82cc7
+# %% ../nbs/07_training.ipynb #a0207582
 def load_trained(path, # a checkpoint of this loop, or an official one
                  network=None, # section `network` of the experiment file: what an official checkpoint does not tell
-                 device=None)->BIKE: # in evaluation mode
+                 device=None, # None: CUDA where there is any
+                )->BIKE: # in evaluation mode
     "The model in a checkpoint, ours or official."
     from bike_nb.encoder import pick_device
     try: state = read_state(path)
-    except TrainingError: return load_official(path, header=network and network.sim_header, interaction=network and network.interaction).to(pick_device(device))
+    except TrainingError:
+        return load_official(path, header=network and network.sim_header, interaction=network and network.interaction).to(pick_device(device))
     branch = state["training"]["config"]["network"]["branch"]
     model = BIKE(**json.loads(state["bike_nb"]) | {"branches": ["video", "attributes"] if branch == "both" else [branch]})
     fill_model(model, state)
@@ -453,60 +607,46 @@ def load_trained(path, # a checkpoint of this loop, or an official one
 @dataclass
 class Ranks:
     "Which of how many processes this is, and on which device it computes."
-    rank:int = 0; world:int = 1; device:torch.device = torch.device("cpu")
+    rank:int = 0; world:int = 1                # number of this process, from 0; of how many
+    device:torch.device = torch.device("cpu")  # where its part of the work is done
 
-@contextlib.contextmanager
-def processes(device=None):
-    "The `Ranks` of this process: from torchrun's environment, from a group that exists already, or alone."
-    from bike_nb.encoder import pick_device
-    if dist.is_initialized(): yield Ranks(dist.get_rank(), dist.get_world_size(), pick_device(device)); return
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ: yield Ranks(device=pick_device(device)); return
+# %% ../nbs/07_training.ipynb #c4cdf84e
+def _under_torchrun(device):
+    "Join the other processes that torchrun started: the `Ranks` of this one."
     cuda = torch.cuda.is_available() and str(device or "cuda").startswith("cuda")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if cuda: torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo")
-    yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    return Ranks(dist.get_rank(), dist.get_world_size(), device)
+
+# %% ../nbs/07_training.ipynb #470ac67f
+@contextlib.contextmanager
+def processes(device=None): # "cpu", "cuda"; None: CUDA where there is any
+    "Inside, the `Ranks` of this process: from torchrun's environment, from a group that exists already, or alone."
+    from bike_nb.encoder import pick_device
+    if dist.is_initialized(): yield Ranks(dist.get_rank(), dist.get_world_size(), pick_device(device)); return
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ: yield Ranks(device=pick_device(device)); return
+    yield _under_torchrun(device)
     gc.collect(); dist.barrier(); dist.destroy_process_group(); gc.collect()   # not after an error: the others are no longer there
 
+# %% ../nbs/07_training.ipynb #97c87ca2
 def wait_for_all():
-    "Go on when every process has come here."
+    "Go on when every process has come here; alone, at once."
     if dist.is_initialized(): dist.barrier()
 
 # %% ../nbs/07_training.ipynb #3fd98612
 @contextlib.contextmanager
-def one_voice(ranks):
-    "Turn the dead line that other processes see after a failure into one sentence."
+def one_voice(ranks): # of `processes`
+    "Inside, the dead line that other processes see after a failure becomes one sentence, a TrainingError."
+    dead = ("connection closed by peer", "connection reset", "broken pipe", "gloo", "nccl", "socket")
     try: yield
     except (RuntimeError, ValueError) as e:
-        dead = ("connection closed by peer", "connection reset", "broken pipe", "gloo", "nccl", "socket")
         if ranks.world < 2 or isinstance(e, ValueError) or not any(d in str(e).lower() for d in dead): raise
         raise TrainingError(f"process {ranks.rank} stops, because another process of this job has failed: see what that one says.") from None
 
 # %% ../nbs/07_training.ipynb #d4aca94e
-class Log:
-    "`metrics.jsonl` in a run's folder, TensorBoard's files beside it if asked for; silent in all processes but the first."
-    def __init__(self, folder, done:int=0, tensorboard=False, on=True):
-        self.path, self.board, self.on = Path(folder)/"metrics.jsonl", None, on
-        if not on: return
-        kept = [line for line in read_metrics(self.path) if line["done"] <= done] if done else []
-        self.path.write_text("".join(json.dumps(k) + "\n" for k in kept), encoding="utf-8")
-        if tensorboard: self.board = _board(folder)
-    def __call__(self, **row):
-        if not self.on: return
-        with open(self.path, "a", encoding="utf-8") as f: f.write(json.dumps(row) + "\n")
-        for name, value in row.items() if self.board else ():
-            if isinstance(value, (int, float)) and name not in ("epoch", "step", "done"): self.board.add_scalar(name, value, row["done"])
-        if self.board: self.board.flush()
-
-def _board(folder):
-    "TensorBoard's writer."
-    try: from torch.utils.tensorboard import SummaryWriter
-    except ImportError: raise TrainingError("logging.tensorboard needs the package tensorboard: pip install tensorboard, or switch it off; metrics.jsonl is written anyway.") from None
-    return SummaryWriter(str(folder))
-
-# %% ../nbs/07_training.ipynb #2dd77100
-def read_metrics(path)->list:
-    "The rows of a `metrics.jsonl`; a last line that was cut short is left out."
+def read_metrics(path)->list: # of a `metrics.jsonl` → rows, each a dictionary
+    "The rows that are whole; of a file that does not exist, none."
     rows = []
     for line in Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []:
         try: rows.append(json.loads(line))
@@ -514,131 +654,180 @@ def read_metrics(path)->list:
     return rows
 
 # %% ../nbs/07_training.ipynb #4dc9ccbb
+def _board(folder):
+    "TensorBoard's writer."
+    try: from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise TrainingError("logging.tensorboard needs the package tensorboard: pip install tensorboard, or switch it off; "
+                            "metrics.jsonl is written anyway.") from None
+    return SummaryWriter(str(folder))
+
+# %% ../nbs/07_training.ipynb #952c3df0
+class Log:
+    "`metrics.jsonl` in a run's folder, TensorBoard's files beside it if asked for; silent in all processes but the first."
+    def __init__(self,
+                 folder, # of the run
+                 done:int=0, # steps: rows behind them are dropped
+                 tensorboard=False, # write event files too
+                 on=True, # False: write nothing
+                ):
+        self.path, self.board, self.on = Path(folder)/"metrics.jsonl", None, on
+        if not on: return
+        kept = [line for line in read_metrics(self.path) if line["done"] <= done] if done else []
+        self.path.write_text("".join(json.dumps(k) + "\n" for k in kept), encoding="utf-8")
+        if tensorboard: self.board = _board(folder)
+    def __call__(self, **row): # figures of a moment: epoch, step, done, and what was measured
+        "Write a row."
+        if not self.on: return
+        with open(self.path, "a", encoding="utf-8") as f: f.write(json.dumps(row) + "\n")
+        for name, value in row.items() if self.board else ():
+            if isinstance(value, (int, float)) and name not in ("epoch", "step", "done"): self.board.add_scalar(name, value, row["done"])
+        if self.board: self.board.flush()
+
+# %% ../nbs/07_training.ipynb #78a66ce2
 class Meter:
     "Means since the last look: of losses, and clips a second."
     def __init__(self): self.start()
-    def start(self): self.sums, self.count, self.clips, self.began = {}, 0, 0, time.perf_counter()
-    def add(self, losses, clips):
+    def start(self):
+        "Forget everything, and start the clock."
+        self.sums, self.count, self.clips, self.began = {}, 0, 0, time.perf_counter()
+    def add(self, losses, clips): # {branch: float} of a batch; clips of all processes in it
+        "Note a batch."
         for k, v in losses.items(): self.sums[k] = self.sums.get(k, 0.) + v
         self.count += 1; self.clips += clips
-    def take(self)->dict:
+    def take(self)->dict: # loss, of several branches each, and clips_per_second
+        "The means, and start again."
         seconds = time.perf_counter() - self.began
         means = {k: round(v / max(1, self.count), 6) for k, v in self.sums.items()}
         found = {"loss": round(sum(means.values()), 6), **(means if len(means) > 1 else {}), "clips_per_second": round(self.clips / seconds, 2)}
         self.start()
         return found
 
-# %% ../nbs/07_training.ipynb #952c3df0
-FREE = "data.workers", "data.train_root", "data.val_root", "data.output_path", "logging", "resume", "solver.compile", "world", "solver.evaluate"
-
-def run_folder(config, name:str)->Path:
+# %% ../nbs/07_training.ipynb #82446a8f
+def run_folder(config, name:str)->Path: # a `TrainConfig`; the name of the run
     "Where a run keeps its files."
     return Path(config.data.output_path)/config.data.dataset/config.network.arch.strip("/.")/name
 
-def check_same(old:dict, new:dict, folder, path=""):
-    "`TrainingError` if a run of other settings lives in `folder`."
+# %% ../nbs/07_training.ipynb #a3c84d24
+FREE = ("data.workers", "data.train_root", "data.val_root", "data.output_path", "logging", "resume", "solver.compile", "world",
+        "solver.evaluate")
+
+# %% ../nbs/07_training.ipynb #125742c6
+def check_same(old:dict, new:dict, # of `to_dict`: the run's in the folder, and the one that is asked for
+               folder, path="", # for the message; the section that is compared
+              ):
+    "`TrainingError` if a run of other settings lives in `folder`; keys in FREE may differ."
     for key in new:
         where = f"{path}.{key}" if path else key
         if where in FREE: continue
         if isinstance(new[key], dict) and isinstance(old.get(key), dict): check_same(old[key], new[key], folder, where)
         elif old.get(key) != new[key]:
-            raise TrainingError(f"{folder} holds a run with {where} {old.get(key)!r}, not {new[key]!r}: choose another name for this one, or remove the folder.")
+            raise TrainingError(f"{folder} holds a run with {where} {old.get(key)!r}, not {new[key]!r}: "
+                                "choose another name for this one, or remove the folder.")
 
-# %% ../nbs/07_training.ipynb #78a66ce2
-def prepare_world(config, ranks=Ranks(), progress=False):
+# %% ../nbs/07_training.ipynb #d0e66288
+def _world_settings(world): # the section → (folder, arguments of `write_split`)
+    "What the section `world` asks for; TrainingError if it has no folder, or an unknown key."
+    from bike_nb.splits import write_split
+    settings = dict(world)
+    root, known = settings.pop("root", None), set(inspect.signature(write_split).parameters) - {"directory", "progress"}
+    odd = next((k for k in settings if k not in known), None)
+    if root is None: raise TrainingError("the section world has no root, the folder to draw into.")
+    if odd: raise TrainingError(f"the section world has no key {odd}; there are: root, {', '.join(sorted(known))}.")
+    return root, settings
+
+# %% ../nbs/07_training.ipynb #76bdd667
+def prepare_world(config, # a `TrainConfig`
+                  ranks=Ranks(), # the first draws, the others wait
+                  progress=False, # show a bar
+                 ):
     "Draw the split that the section `world` describes, unless it is there."
     if config.world is None: return
     from bike_nb.splits import write_split
-    settings = dict(config.world)
-    root = settings.pop("root", None)
-    known = set(inspect.signature(write_split).parameters) - {"directory", "progress"}
-    odd = next((k for k in settings if k not in known), None)
-    if root is None or odd: raise TrainingError(f"the section world {'has no root, the folder to draw into' if root is None else f'has no key {odd}; there are: root, ' + ', '.join(sorted(known))}.")
+    root, settings = _world_settings(config.world)
     if ranks.rank == 0: write_split(root, progress=progress, **settings)
     wait_for_all()
 
-# %% ../nbs/07_training.ipynb #7e4c600c
-class Run:
-    "All that a training run needs, built from its configuration."
-    def __init__(self, config, folder, ranks, progress=True):
-        self.config, self.folder, self.ranks, self.progress = config, Path(folder), ranks, progress and ranks.rank == 0
-        d, n = config.data, config.network
-        self.branch = n.branch = n.branch or ("both" if d.attributes_train_path else "video")
-        self.model = prepare_model(config, ranks)
-        self.train = build_dataset(config, "train", self.model.preprocess_cfg, branch=self.branch)
-        self.val = build_dataset(config, "val", self.model.preprocess_cfg, branch=self.branch)
-        self.loader = make_loader(self.train, d.batch_size, d.workers, shuffle=True, seed=config.seed, rank=ranks.rank, world=ranks.world, drop_last=True)
-        self.iterations = len(self.loader)
-        self.learner = Learner(self.model, self.train.classes, config)
-        self.optimizer, self.schedule = make_optimizer(self.model, config), make_schedule(config)
-        weights, self.half, scaled = pick_precision(config.solver.precision, ranks.device)
-        self.scaler, self.weights = torch.amp.GradScaler(ranks.device.type, enabled=scaled), weights
-        self.where = dict(epoch=0, step=0, done=0, best=-1.0)
-
-# %% ../nbs/07_training.ipynb #b62d2f49
+# %% ../nbs/07_training.ipynb #fdc97a80
 @torch.no_grad()
 def set_positions(table, # frame positions (N,D), changed in place
-                  how:str, # "normal" noise or "sine"
-                  std:float): # root mean square of the entries
+                  how:str, # "normal": the noise that is there, scaled; or "sine", wavelengths from 4 to 256 frames
+                  std:float, # root mean square of the entries
+                 ):
     "Start values of the temporal transformer's positions."
     if how == "normal": table.mul_(std / 0.02); return
     half = table.shape[1] // 2
-    phase = torch.arange(len(table))[:, None] * (2 * math.pi / (4 * 2 ** (torch.arange(half) * 6 / half)))    # wavelengths from 4 to 256 frames
+    phase = torch.arange(len(table))[:, None] * (2 * math.pi / (4 * 2 ** (torch.arange(half) * 6 / half)))
     table[:, :half], table[:, half:2 * half] = phase.sin().to(table) * std * 2**.5, phase.cos().to(table) * std * 2**.5
 
-# %% ../nbs/07_training.ipynb #a3c84d24
-def prepare_model(config, ranks):
-    "The model to train: built, filled, frozen and laid out as the configuration says, on its device."
-    n, s = config.network, config.solver
-    model = from_network(n, seed=config.seed)
-    if model.video is not None and model.video.header == "Transf": set_positions(model.video.frame_position_embeddings.weight, n.position_init, n.position_std)
-    if config.pretrain: load_weights(model, config.pretrain)
-    if n.branch == "attributes": model.freeze(video=True)
-    model = model.to(ranks.device, pick_precision(s.precision, ranks.device)[0])
+# %% ../nbs/07_training.ipynb #927f970b
+def _laid_out(model, solver, device):
+    "The model on its device, in the type and memory layout that are fastest there."
+    model = model.to(device, pick_precision(solver.precision, device)[0])
     resnet = any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
-    if ranks.device.type == "cuda" or resnet: model.clip.visual.to(memory_format=torch.channels_last)
-    if ranks.device.type == "cuda" and s.tf32: torch.set_float32_matmul_precision("high")
-    if s.compile: model.clip.visual.compile()
+    if device.type == "cuda" or resnet: model.clip.visual.to(memory_format=torch.channels_last)
+    if device.type == "cuda" and solver.tf32: torch.set_float32_matmul_precision("high")
+    if solver.compile: model.clip.visual.compile()
     return model
 
-# %% ../nbs/07_training.ipynb #125742c6
-def train_epoch(run, step_module, log, bar):
-    "One epoch from `run.where` on; the place is moved along, checkpoints are written on the way."
-    s, where, meter = run.config.solver, run.where, Meter()
-    run.loader.set_epoch(where["epoch"], where["step"]); run.model.train()
-    for i, batch in enumerate(run.loader, where["step"]):
-        if rate_is_due(i, s.lr_rhythm) or i == where["step"]:
-            set_rate(run.optimizer, run.schedule(where["epoch"] + _last_due(i, s.lr_rhythm) / run.iterations))
-        group = i // s.grad_accumulation_steps * s.grad_accumulation_steps
-        size = min(s.grad_accumulation_steps, run.iterations - group)
-        ends = i + 1 == group + size
-        values = backward(run, step_module, batch, size, ends)
-        check_finite(values, batch, f"epoch {where['epoch']}, iteration {i}", run.kept())
-        meter.add(values, len(batch["label"]) * run.ranks.world)
-        if not ends: continue
-        optimizer_step(run)
-        where.update(step=i + 1, done=where["done"] + 1)
-        bar.update(size); bar.set_postfix(loss=f"{sum(values.values()):.3f}", lr=f"{run.optimizer.param_groups[1]['lr']:.1e}")
-        if (i + 1) // run.config.logging.print_freq != group // run.config.logging.print_freq or i + 1 == run.iterations:
-            log(epoch=where["epoch"], step=where["step"], done=where["done"], **meter.take(), lr=[g["lr"] for g in run.optimizer.param_groups], missing=len(run.loader.missing))
-        if run.config.logging.save_freq and where["done"] % run.config.logging.save_freq == 0 and i + 1 < run.iterations: run.save()
+# %% ../nbs/07_training.ipynb #c49bb5f7
+def prepare_model(config, ranks)->BIKE: # a `TrainConfig` whose branch is named; of `processes`
+    "The model to train: built, filled, frozen and laid out as the configuration says, on its device."
+    n = config.network
+    model = from_network(n, seed=config.seed)
+    if model.video is not None and model.video.header == "Transf":
+        set_positions(model.video.frame_position_embeddings.weight, n.position_init, n.position_std)
+    if config.pretrain: load_weights(model, config.pretrain)
+    if n.branch == "attributes": model.freeze(video=True)
+    return _laid_out(model, config.solver, ranks.device)
 
-# %% ../nbs/07_training.ipynb #56b69f9d
-def _last_due(i, rhythm):
-    "The last iteration up to `i` at which the rate was set."
-    return i if rate_is_due(i, rhythm) else max((i + 1) // 10 * 10 - 1, 0)
+# %% ../nbs/07_training.ipynb #77f0ce63
+class Run:
+    "All that a training run needs, built from its configuration."
+    def __init__(self,
+                 config, # a `TrainConfig`; its `network.branch` is filled in
+                 folder, # where checkpoints and the log go
+                 ranks, # of `processes`
+                 progress=True, # show bars, in the first process
+                ):
+        self.config, self.folder, self.ranks, self.progress = config, Path(folder), ranks, progress and ranks.rank == 0
+        d, n, s = config.data, config.network, config.solver
+        self.branch = n.branch = n.branch or ("both" if d.attributes_train_path else "video")
+        self.model = prepare_model(config, ranks)
+        self.train, self.val = (build_dataset(config, part, self.model.preprocess_cfg, branch=self.branch) for part in ("train", "val"))
+        self.loader = make_loader(self.train, d.batch_size, d.workers, shuffle=True, seed=config.seed,
+                                  rank=ranks.rank, world=ranks.world, drop_last=True)
+        self.iterations = len(self.loader)
+        self.learner = Learner(self.model, self.train.classes, config)
+        self.optimizer, self.schedule = make_optimizer(self.model, config), make_schedule(config)
+        self.weights, self.half, scaled = pick_precision(s.precision, ranks.device)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=scaled)
+        self.where = dict(epoch=0, step=0, done=0, best=-1.0)
 
-def backward(run, step_module, batch, size:int, ends:bool)->dict:
-    "Losses of a batch as numbers; their gradient, divided by `size`, is added to the weights'. Processes talk in the last batch of a group only."
-    device = run.ranks.device.type
+# %% ../nbs/07_training.ipynb #5d62d119
+def _group(i, size, iterations): # iteration; batches a step; iterations an epoch → (int, int, bool)
+    "The first batch of the group that `i` is in, how many are in it, and whether `i` is the last of them."
+    first = i // size * size
+    size = min(size, iterations - first)
+    return first, size, i + 1 == first + size
+
+# %% ../nbs/07_training.ipynb #c2189004
+def backward(run, # a `Run`
+             step_module, # its learner, or what wraps it for several processes
+             batch, # of the loader
+             size:int, # batches in this group
+             ends:bool, # is this the last of them? Only then processes talk
+            )->dict: # {branch: loss}, floats
+    "The losses of a batch; their gradient, divided by `size`, is added to the weights'."
     quiet = step_module.no_sync() if run.ranks.world > 1 and not ends else contextlib.nullcontext()
     with quiet:
-        with torch.autocast(device, run.half, enabled=run.half is not None): losses = step_module(batch)
+        with torch.autocast(run.ranks.device.type, run.half, enabled=run.half is not None): losses = step_module(batch)
         run.scaler.scale(sum(losses.values()) / size).backward()
     return {name: value.item() for name, value in losses.items()}
 
-def optimizer_step(run):
-    "Move the weights, and forget the gradient."
+# %% ../nbs/07_training.ipynb #dd537717
+def optimizer_step(run): # a `Run`
+    "Move the weights, and forget the gradient; with `clip_grad`, a gradient that is longer is shortened first."
     if run.config.solver.clip_grad:
         run.scaler.unscale_(run.optimizer)
         nn.utils.clip_grad_norm_([p for g in run.optimizer.param_groups for p in g["params"]], run.config.solver.clip_grad)
@@ -646,14 +835,135 @@ def optimizer_step(run):
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
 
-# %% ../nbs/07_training.ipynb #d0e66288
-def train_epochs(run, log, bar):
+# %% ../nbs/07_training.ipynb #ba180fb7
+def kept(run)->Path|None: # of a `Run`
+    "The last good checkpoint, None if there is none."
+    return run.folder/LAST if (run.folder/LAST).exists() else None
+
+Run.kept = kept
+
+# %% ../nbs/07_training.ipynb #06d6dcc2
+def save(run, name=LAST): # a `Run`; LAST, or BEST
+    "Write the last or the best checkpoint, by the first process; TrainingError instead of weights that are no numbers."
+    if run.ranks.rank: return
+    check_weights(run.model, f"{run.where['done']} steps", run.kept())
+    state = pack_state(run.learner, run.optimizer, run.scaler, run.where, run.config)
+    save_checkpoint(run.folder, state) if name == LAST else write_atomically(state, run.folder/name)
+
+Run.save = save
+
+# %% ../nbs/07_training.ipynb #30ebb45f
+def _state_to_resume(run):
+    "The newest whole checkpoint of the run's folder, else the one named by `resume`, else None."
+    state, said = find_checkpoint(run.folder)
+    for sentence in said: warnings.warn(sentence, stacklevel=4)
+    if state is None: return read_state(run.config.resume) if run.config.resume else None
+    check_same(TrainConfig.from_dict(state["training"]["config"]).to_dict(), run.config.to_dict(), run.folder)
+    return state
+
+# %% ../nbs/07_training.ipynb #b7c966fc
+def resume(run): # a `Run`
+    "Go on from the checkpoint in the run's folder, or from the one named by `resume`; TrainingError for another experiment's."
+    if state := _state_to_resume(run): run.where = unpack_state(state, run.learner, run.optimizer, run.scaler)
+    if run.ranks.rank == 0:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        for half in run.folder.glob(".*.part"): half.unlink()      # of a process that was killed while it wrote
+    wait_for_all()
+
+Run.resume = resume
+
+# %% ../nbs/07_training.ipynb #def35b3a
+def _report(run, first, i, values, meter, log, bar):
+    "Say where the run is: on the bar always, in the log after each `print_freq` iterations and at the end of an epoch."
+    where, every, rates = run.where, run.config.logging.print_freq, [g["lr"] for g in run.optimizer.param_groups]
+    bar.update(i + 1 - first); bar.set_postfix(loss=f"{sum(values.values()):.3f}", lr=f"{rates[1]:.1e}")
+    if (i + 1) // every == first // every and i + 1 < run.iterations: return
+    log(epoch=where["epoch"], step=where["step"], done=where["done"], **meter.take(), lr=rates, missing=len(run.loader.missing))
+
+# %% ../nbs/07_training.ipynb #945dbcac
+def train_epoch(run, # a `Run`; its place is moved along
+                step_module, # its learner, or what wraps it for several processes
+                log, bar, # a `Log`; of `progress_bar`
+               ):
+    "One epoch from `run.where` on, with checkpoints on the way (official `train.py`: `train`)."
+    s, where, meter, every = run.config.solver, run.where, Meter(), run.config.logging.save_freq
+    run.loader.set_epoch(where["epoch"], where["step"]); run.model.train()
+    for i, batch in enumerate(run.loader, where["step"]):
+        set_rate(run.optimizer, run.schedule(where["epoch"] + _last_due(i, s.lr_rhythm) / run.iterations))
+        first, size, ends = _group(i, s.grad_accumulation_steps, run.iterations)
+        values = backward(run, step_module, batch, size, ends)
+        check_finite(values, batch, f"epoch {where['epoch']}, iteration {i}", run.kept())
+        meter.add(values, len(batch["label"]) * run.ranks.world)
+        if not ends: continue
+        optimizer_step(run)
+        where.update(step=i + 1, done=where["done"] + 1)
+        _report(run, first, i, values, meter, log, bar)
+        if every and where["done"] % every == 0 and i + 1 < run.iterations: run.save()
+
+# %% ../nbs/07_training.ipynb #baa8f8a1
+def evaluate_run(run): # a `Run` → an `Evaluation`, see 08_evaluation
+    "The model on the validation videos, by all processes together."
+    run.model.eval()
+    if not run.learner.frozen: run.learner.refresh()
+    d = run.config.data
+    return evaluate(run.model, run.val, batch_size=d.batch_size, workers=d.workers, device=run.ranks.device,
+                    attributes=True if run.model.attributes else None, mask=run.config.network.mask, prompt=d.prompt, progress=run.progress)
+
+Run.evaluate = evaluate_run
+
+# %% ../nbs/07_training.ipynb #b5bc089b
+def main_figure(figures:dict)->str: # {name: value} of an evaluation
+    "The name of the figure by which models are compared."
+    return next((n for n in ("top-1", "mAP") if n in figures), next(iter(figures)))
+
+# %% ../nbs/07_training.ipynb #ab84252d
+def is_best(run, found)->bool: # a `Run`; an `Evaluation` of its model
+    "Is this the best evaluation so far? Remembered if so."
+    value = float(found.figures[main_figure(found.figures)])
+    better = value > run.where["best"]
+    if better: run.where["best"] = value
+    return better
+
+Run.is_best = is_best
+
+# %% ../nbs/07_training.ipynb #c2a1f504
+@dataclass
+class Result:
+    "What a run came to: its folder, the last evaluation's figures, the best of the main one, and the steps done."
+    folder:Path; figures:dict # of the run; {name: value} of the last evaluation
+    best:float; done:int      # highest main figure of all evaluations; steps
+    @property
+    def checkpoint(self)->Path:
+        "The best model's checkpoint, else the last."
+        return self.folder/(BEST if (self.folder/BEST).exists() else LAST)
+    def history(self)->list:
+        "The rows of the log."
+        return read_metrics(self.folder/"metrics.jsonl")
+    def __str__(self):
+        figures = ", ".join(f"{k} {v:.3f}" for k, v in self.figures.items() if isinstance(v, float))
+        return f"{self.folder}: {figures} (best {self.best:.3f})"
+
+# %% ../nbs/07_training.ipynb #e8ba170a
+def result(run, found)->Result: # a `Run`; its last `Evaluation`
+    "The `Result` of a run."
+    return Result(run.folder, dict(found.figures), run.where["best"], run.where["done"])
+
+Run.result = result
+
+# %% ../nbs/07_training.ipynb #2dd1cd2d
+def _stepped(run):
+    "The learner, wrapped for several processes where there are any."
+    if run.ranks.world < 2: return run.learner
+    return nn.parallel.DistributedDataParallel(run.learner, device_ids=[run.ranks.device] if run.ranks.device.type == "cuda" else None)
+
+# %% ../nbs/07_training.ipynb #ab6b12c9
+def train_epochs(run, log, bar): # a `Run`; a `Log`; of `progress_bar` → an `Evaluation` or None
     "All epochs that are left, each with what follows it; the last evaluation, None if nothing was left."
-    several, config, found = run.ranks.world > 1, run.config, None
-    step_module = nn.parallel.DistributedDataParallel(run.learner, device_ids=[run.ranks.device] if run.ranks.device.type == "cuda" else None) if several else run.learner
+    config, step_module, found = run.config, _stepped(run), None
     while run.where["epoch"] < config.solver.epochs:
         train_epoch(run, step_module, log, bar)
-        epoch = run.where["epoch"]; run.where.update(epoch=epoch + 1, step=0)
+        epoch = run.where["epoch"]
+        run.where.update(epoch=epoch + 1, step=0)
         if (epoch + 1) % config.logging.eval_freq == 0 or epoch + 1 == config.solver.epochs:
             found = run.evaluate()
             log(epoch=epoch, step=run.iterations, done=run.where["done"], **{f"val {k}": v for k, v in found.figures.items()})
@@ -661,12 +971,25 @@ def train_epochs(run, log, bar):
         run.save()
     return found
 
-# %% ../nbs/07_training.ipynb #7d11abbd
+# %% ../nbs/07_training.ipynb #3d41c55a
+def seed_all(seed:int): # `TrainConfig.seed`
+    "Everything that draws by lot starts at `seed`."
+    torch.manual_seed(seed); np.random.seed(seed % 2**32); random.seed(seed)
+
+# %% ../nbs/07_training.ipynb #ec9ebec5
+def progress_bar(run): # a `Run`
+    "tqdm over all iterations of the run, from where it stands."
+    from tqdm.auto import tqdm
+    total = run.config.solver.epochs * run.iterations
+    return tqdm(total=total, initial=run.where["epoch"] * run.iterations + run.where["step"], desc="training", unit="it", mininterval=1,
+                disable=not run.progress)
+
+# %% ../nbs/07_training.ipynb #5d01d210
 def fit(config, # a `TrainConfig`
         name:str="001", # of the run; its folder is output_path/dataset/arch/name
         device=None, # "cpu", "cuda"; None: CUDA where there is any
         progress:bool=True, # show bars
-       )->"Result":
+       )->Result:
     "Train as the configuration says, or go on from the checkpoint in the run's folder; all processes call it alike."
     config = TrainConfig.from_dict(config.to_dict())
     with processes(device) as ranks, one_voice(ranks):
@@ -679,88 +1002,29 @@ def fit(config, # a `TrainConfig`
         with progress_bar(run) as bar: found = train_epochs(run, log, bar)
         return run.result(found or run.evaluate())
 
-# %% ../nbs/07_training.ipynb #76bdd667
-def seed_all(seed:int):
-    "Everything that draws by lot starts at `seed`; on a CPU, sums are taken in the same order every time."
-    torch.manual_seed(seed); np.random.seed(seed % 2**32); random.seed(seed)
-
-def progress_bar(run):
-    "tqdm over all iterations of the run, from where it stands."
-    from tqdm.auto import tqdm
-    total = run.config.solver.epochs * run.iterations
-    return tqdm(total=total, initial=run.where["epoch"] * run.iterations + run.where["step"], desc="training", unit="it", mininterval=1, disable=not run.progress)
-
-@dataclass
-class Result:
-    "What a run came to: its folder, the last evaluation's figures, the best of the main one, and where that model is."
-    folder:Path; figures:dict; best:float; done:int
-    @property
-    def checkpoint(self)->Path: return self.folder/(BEST if (self.folder/BEST).exists() else LAST)
-    def history(self)->list: return read_metrics(self.folder/"metrics.jsonl")
-    def __str__(self): return f"{self.folder}: " + ", ".join(f"{k} {v:.3f}" for k, v in self.figures.items() if isinstance(v, float)) + f" (best {self.best:.3f})"
-
-# %% ../nbs/07_training.ipynb #f8de68e2
-def resume(run):
-    "Go on from the newest whole checkpoint of the run's folder, or from the one named by `resume`."
-    state, said = find_checkpoint(run.folder)
-    for sentence in said: warnings.warn(sentence, stacklevel=3)
-    if state: check_same(TrainConfig.from_dict(state["training"]["config"]).to_dict(), run.config.to_dict(), run.folder)      # keys that are newer than the run mean their default
-    elif run.config.resume: state = read_state(run.config.resume)
-    if state: run.where = unpack_state(state, run.learner, run.optimizer, run.scaler)
-    if run.ranks.rank == 0:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        for half in run.folder.glob(".*.part"): half.unlink()      # of a process that was killed while it wrote
-    wait_for_all()
-
-def save(run, name=LAST):
-    "Write the last or the best checkpoint, by the first process."
-    if run.ranks.rank: return
-    check_weights(run.model, f"{run.where['done']} steps", run.kept())
-    state = pack_state(run.learner, run.optimizer, run.scaler, run.where, run.config)
-    save_checkpoint(run.folder, state) if name == LAST else write_atomically(state, run.folder/name)
-
-def kept(run):
-    "The last good checkpoint, None if there is none."
-    return run.folder/LAST if (run.folder/LAST).exists() else None
-
-Run.resume, Run.save, Run.kept = resume, save, kept
-
-# %% ../nbs/07_training.ipynb #fdc97a80
-def evaluate_run(run):
-    "The model's `Evaluation` on the validation videos, by all processes together."
-    run.model.eval()
-    if not run.learner.frozen: run.learner.refresh()
-    return evaluate(run.model, run.val, batch_size=run.config.data.batch_size, workers=run.config.data.workers, device=run.ranks.device,
-                    attributes=True if run.model.attributes else None, mask=run.config.network.mask, prompt=run.config.data.prompt, progress=run.progress)
-
-def main_figure(figures:dict)->str:
-    "The name of the figure by which models are compared."
-    return next((n for n in ("top-1", "mAP") if n in figures), next(iter(figures)))
-
-def is_best(run, found)->bool:
-    "Is this the best evaluation so far? Remembered if so."
-    value = float(found.figures[main_figure(found.figures)])
-    better = value > run.where["best"]
-    if better: run.where["best"] = value
-    return better
-
-def result(run, found): return Result(run.folder, dict(found.figures), run.where["best"], run.where["done"])
-
-Run.evaluate, Run.is_best, Run.result = evaluate_run, is_best, result
-
-# %% ../nbs/07_training.ipynb #c49bb5f7
-def plot_metrics(path, # a run's folder, or its metrics.jsonl
-                 width:float=8.):
-    "Loss and learning rates over the steps, and the evaluations, as a matplotlib figure."
-    from matplotlib.figure import Figure
-    path = Path(path); rows = read_metrics(path/"metrics.jsonl" if path.is_dir() else path)
+# %% ../nbs/07_training.ipynb #2b4fe5fc
+def _curves(rows): # of `read_metrics` → three lists of (name, x, y): losses, rates, evaluations
+    "What there is to draw, each over the steps done."
     steps, tests = [r for r in rows if "loss" in r], [r for r in rows if any(k.startswith("val ") for k in r)]
-    if not steps: raise TrainingError(f"{path} holds no steps yet.")
-    fig = Figure((width, 2.2), layout="constrained"); axes = fig.subplots(1, 3)
-    axes[0].plot([r["done"] for r in steps], [r["loss"] for r in steps])
-    for i, name in enumerate(("CLIP", "heads", "text")[:len(steps[0]["lr"])]): axes[1].plot([r["done"] for r in steps], [r["lr"][i] for r in steps], label=name)
-    names = [k for k in (tests[-1] if tests else {}) if k in ("val top-1", "val mAP")][:1 if any("val top-1" in r for r in tests) else 2]
-    for name in names: axes[2].plot([r["done"] for r in tests], [r[name] for r in tests], marker="o", label=name)
-    axes[1].legend(frameon=False); axes[2].set_ylim(0, 1.02)
-    for ax, title in zip(axes, ("loss", "learning rate", names[0] if names else "no evaluation yet")): ax.set_title(title, size=9); ax.set_xlabel("step"); ax.spines[["top", "right"]].set_visible(False)
+    x, names = [r["done"] for r in steps], ("CLIP", "heads", "text")[:len(steps[0]["lr"]) if steps else 0]
+    main = next((k for k in ("val top-1", "val mAP") if any(k in r for r in tests)), None)
+    rates = [(name, x, [r["lr"][i] for r in steps]) for i, name in enumerate(names)]
+    return [("loss", x, [r["loss"] for r in steps])], rates, [(main, [r["done"] for r in tests], [r[main] for r in tests])] if main else []
+
+# %% ../nbs/07_training.ipynb #8012490d
+def plot_metrics(path, # a run's folder, or its metrics.jsonl
+                 width:float=8., # inches
+                ): # a matplotlib figure
+    "Loss and learning rates over the steps, and the evaluations; TrainingError if no step is written down yet."
+    from matplotlib.figure import Figure
+    path = Path(path)
+    losses, rates, tests = _curves(read_metrics(path/"metrics.jsonl" if path.is_dir() else path))
+    if not losses[0][1]: raise TrainingError(f"{path} holds no steps yet.")
+    fig = Figure((width, 2.2), layout="constrained")
+    titles = "loss", "learning rate", tests[0][0] if tests else "no evaluation yet"
+    for ax, curves, title in zip(fig.subplots(1, 3), (losses, rates, tests), titles):
+        for name, x, y in curves: ax.plot(x, y, label=name, marker="o" if curves is tests else None)
+        if curves is rates: ax.legend(frameon=False)
+        if curves is tests: ax.set_ylim(0, 1.02)
+        ax.set_title(title, size=9); ax.set_xlabel("step"); ax.spines[["top", "right"]].set_visible(False)
     return fig
