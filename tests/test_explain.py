@@ -13,7 +13,7 @@ from bike_nb import world
 from bike_nb.attributes import Lexicon
 from bike_nb.encoder import load_encoder
 from bike_nb.explain import ExplainError, Explanation, explain, find_windows, frame_edges, png, ranks, score_seconds, spread, strip_layout
-from bike_nb.model import TemporalTransformer
+from bike_nb.model import TemporalTransformer, VideoBranch
 from bike_nb.video import Video, VideoError, read_video, write_video
 
 CLIPS = Path(__file__).parents[2]/"shared"/"clips"
@@ -101,6 +101,17 @@ def test_temporal_transformer(frames, tiny):
     assert timed.attributes == plain.attributes and timed.settings["temporal"]
     with pytest.raises(ExplainError, match="12 frames.* 11 positions.*num_frames=11"):
         explain(frames, ["a kite"], tiny, temporal=TemporalTransformer(tiny.dim, layers=1, positions=11))
+
+def test_a_video_branch_lends_its_temporal_part(frames, tiny):
+    "Its weights count, its comparison does not; one without temporal transformer changes nothing, and other things are refused in a sentence."
+    branch = VideoBranch(tiny.dim, layers=1, positions=12)
+    alone = TemporalTransformer(tiny.dim, layers=1, positions=12)
+    alone.load_state_dict(branch.state_dict())
+    lent, bare = (explain(frames, ["a kite"], tiny, temporal=t) for t in (branch, VideoBranch(tiny.dim, header="None")))
+    assert np.allclose(lent.saliency, explain(frames, ["a kite"], tiny, temporal=alone).saliency, atol=1e-6) and lent.settings["temporal"]
+    assert np.array_equal(bare.saliency, explain(frames, ["a kite"], tiny).saliency) and not bare.settings["temporal"]
+    for other in ("Transf", torch.nn.Linear(2, 2), tiny):
+        with pytest.raises(ExplainError, match="is no temporal transformer"): explain(frames, ["a kite"], tiny, temporal=other)
 
 
 # Where frames come from
