@@ -296,3 +296,12 @@ def test_real_clips(encoder, tmp_path, name):
     assert abs(seen.duration - (e.settings["end"] - e.settings["start"])) < .07
     assert alike(seen.frames[0], stage, clip.frames[0]) < 5
     assert abs(cursor(seen.frames[-1], stage) - stage.point(seen.times[-1])[0]) < 1.5
+
+
+def test_the_best_concepts_keep_all_that_is_theirs(encoder):
+    "Names, scores, embeddings and pieces go together, as in `without`."
+    with pytest.warns(UserWarning, match="zebra"): e = explain(KITE, ["tree", "a zebra", "flying a kite"], encoder, num_frames=4)
+    few, want = film.best(e, 2), e.without(e.concepts[int(e.scores.argmin())])
+    assert few.concepts == want.concepts and few.notes == want.notes and few.pieces == want.pieces and few.unknown == want.unknown
+    assert all(np.array_equal(few.embeddings[k], want.embeddings[k]) for k in e.embeddings)
+    assert film.best(e) is e
