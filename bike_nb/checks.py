@@ -7,7 +7,7 @@ __all__ = ['CHECKS', 'DONE', 'Wrong', 'Verdict', 'NotTried', 'tried', 'call', 'a
            'chapter', 'verdict', 'check']
 
 # %% ../nbs/19_checks.ipynb #7e132a78
-import inspect, traceback
+import traceback
 from dataclasses import dataclass
 from html import escape
 
@@ -17,6 +17,7 @@ import numpy as np
 class Wrong(Exception):
     "Why an answer is wrong: one sentence to the learner."
 
+# %% ../nbs/19_checks.ipynb #9bd5f640
 @dataclass
 class Verdict:
     "What a check has to say."
@@ -34,73 +35,136 @@ class Verdict:
 class NotTried(Exception):
     "The answer is still a stub."
 
-def tried(x):
+def tried(x,    # what a learner's function returned, or the value itself
+         ):     # the same; `NotTried` if it is what a stub returns: None or `...`
     "An answer, or `NotTried` if it is a stub's."
     if x is None or x is ...: raise NotTried
     return x
 
-def call(answer, *args, **kwargs):
-    "What the learner's function answers; what it raises becomes a sentence that names the line."
+# %% ../nbs/19_checks.ipynb #f023b196
+def _line_of(error, answer):
+    "Where in the learner's function the error arose, as a part of a sentence; empty if it cannot be seen."
+    last = [f for f in traceback.extract_tb(error.__traceback__) if f.name == getattr(answer, "__name__", "")]
+    return f' in the line "{last[-1].line}"' if last and last[-1].line else ""
+
+def call(answer,     # the learner's function
+         *args,      # what it is given
+         **kwargs,   # the same, by name
+        ):           # what it returns
+    "What the learner's function answers; what it raises becomes `Wrong`, a stub `NotTried`."
     if not callable(answer): raise Wrong(f"Give the function itself, not what it returns ({type(answer).__name__}).")
     try: return tried(answer(*args, **kwargs))
     except (NotImplementedError, NotTried): raise NotTried from None
-    except Exception as error:
-        last = [f for f in traceback.extract_tb(error.__traceback__) if f.name == getattr(answer, "__name__", "")]
-        where = f' in the line "{last[-1].line}"' if last and last[-1].line else ""
-        raise Wrong(f"Your function stops{where} with {type(error).__name__}: {error}") from None
+    except Exception as error: raise Wrong(f"Your function stops{_line_of(error, answer)} with {type(error).__name__}: {error}") from None
 
-# %% ../nbs/19_checks.ipynb #f023b196
-def as_array(x, name="your answer")->np.ndarray:
+# %% ../nbs/19_checks.ipynb #13cdf3a6
+def _first_upper(name): return name[:1].upper() + name[1:]      # "your answer" at the beginning of a sentence
+
+def as_array(x,                     # numbers: a list, an array, a tensor
+             name="your answer",    # what it is called in a sentence
+            )->np.ndarray:          # float64
     "Numbers as float64; `Wrong` for what are none."
     if hasattr(x, "detach"): x = x.detach().cpu().numpy()
     try: return np.asarray(x, dtype=float)
-    except (TypeError, ValueError): raise Wrong(f"{name[:1].upper() + name[1:]} should be numbers, and is {type(x).__name__}.") from None
+    except (TypeError, ValueError): raise Wrong(f"{_first_upper(name)} should be numbers, and is {type(x).__name__}.") from None
 
-def check_shape(x, shape, name="your answer"):
+# %% ../nbs/19_checks.ipynb #d7c6ff49
+def _axes_hint(x, shape):
+    "What may have happened to the axes of `x`, as a part of a sentence."
+    if sorted(x.shape) == sorted(shape) and x.ndim > 1: return ": the axes are exchanged"
+    return ": a single axis is too many" if x.size == np.prod(shape) and x.ndim > len(shape) else ""
+
+def check_shape(x,                     # array
+                shape,                 # what its shape should be, a tuple
+                name="your answer",    # what it is called in a sentence
+               ):
     "`Wrong` unless `x` has the shape, with a hint where its axes are only exchanged."
-    if x.shape == tuple(shape): return
-    hint = ": the axes are exchanged" if sorted(x.shape) == sorted(shape) and x.ndim > 1 else ": a single axis is too many" if x.size == np.prod(shape) and x.ndim > len(shape) else ""
-    raise Wrong(f"{name[:1].upper() + name[1:]} has the shape {x.shape} and should have {tuple(shape)}{hint}.")
+    if x.shape != tuple(shape): raise Wrong(f"{_first_upper(name)} has the shape {x.shape} and should have {tuple(shape)}{_axes_hint(x, shape)}.")
 
-def expect(x, right, mistakes=(), name="your answer", atol=1e-4):
-    "`Wrong` unless `x` equals `right`; `mistakes` are pairs of an answer that is wrong and the sentence that says why."
-    x, right = as_array(x, name), as_array(right)
-    known = [(as_array(m), said) for m, said in mistakes]
-    for m, said in known:
-        if m.shape == x.shape and np.allclose(x, m, atol=atol) and not (x.shape == right.shape and np.allclose(x, right, atol=atol)): raise Wrong(said)
-    check_shape(x, right.shape, name)
-    if not np.isfinite(x).all() and np.isfinite(right).all(): raise Wrong(f"{name[:1].upper() + name[1:]} holds numbers that are not finite: is something divided by zero, or is an exponential too large?")
-    if np.allclose(x, right, atol=atol): return
+# %% ../nbs/19_checks.ipynb #7b96ddf9
+def _close(x, y, atol): return x.shape == y.shape and np.allclose(x, y, atol=atol)
+
+def _say_where(x, right, name):
+    "`Wrong` with the entry that is furthest from right; where there is an infinite one, with that."
+    if not np.isfinite(x).all() and np.isfinite(right).all():
+        raise Wrong(f"{_first_upper(name)} holds numbers that are not finite: is something divided by zero, or is an exponential too large?")
     at = np.unravel_index(np.abs(x - right).argmax(), x.shape)
     place = f" at {tuple(int(i) for i in at)}" if x.ndim else ""
-    raise Wrong(f"{name[:1].upper() + name[1:]} has the right shape but other values: {x[at]:.4g}{place}, where {right[at]:.4g} was expected.")
+    raise Wrong(f"{_first_upper(name)} has the right shape but other values: {x[at]:.4g}{place}, where {right[at]:.4g} was expected.")
+
+# %% ../nbs/19_checks.ipynb #b3c425fb
+def expect(x,                     # the answer, numbers of any kind
+           right,                 # what it should be
+           mistakes=(),           # pairs of an answer that is wrong and the sentence that says why
+           name="your answer",    # what it is called in a sentence
+           atol=1e-4,             # how far an entry may be off
+          ):
+    "`Wrong` unless `x` equals `right`, with the sentence of the mistake that it equals instead."
+    x, right = as_array(x, name), as_array(right)
+    if _close(x, right, atol): return
+    for m, said in mistakes:
+        if _close(x, as_array(m), atol): raise Wrong(said)
+    check_shape(x, right.shape, name)
+    _say_where(x, right, name)
 
 # %% ../nbs/19_checks.ipynb #10d82a43
+def _tell(*reasons):
+    "`Wrong` with the sentence of the first pair (does it hold, sentence) that holds."
+    for holds, said in reasons:
+        if holds: raise Wrong(said)
+
+# %% ../nbs/19_checks.ipynb #94f97834
+def _letter(guess, right, wrong):
+    "`Wrong` unless the guess is the right letter; `wrong` has the sentence of each other one."
+    letter = str(guess).strip().upper()[:1]
+    if letter in wrong: raise Wrong(wrong[letter])
+    if letter != right: raise Wrong('Answer with one of the letters, as in guess = "A".')
+
+def _share(guess, what="one number"):
+    "A guess from 0 to 1 as an array without axes, else `Wrong`."
+    x = as_array(guess, "your guess")
+    if x.ndim or not 0 <= x <= 1: raise Wrong(f"Answer with {what} from 0 to 1, as in guess = 0.5.")
+    return x
+
+# %% ../nbs/19_checks.ipynb #3515be84
 CHECKS, DONE = {}, set()
 
-def exercise(number):
+def exercise(number,    # of the exercise: chapter.exercise
+            ):          # a decorator
     "Register the check of an exercise."
     def keep(f): CHECKS[number] = f; return f
     return keep
 
-def chapter(number)->list:
+def chapter(number,     # of a chapter, or of one of its exercises
+           )->list:     # of texts
     "The numbers of the exercises of a chapter."
     return [n for n in CHECKS if n.split(".")[0] == number.split(".")[0]]
 
-def verdict(number, answer)->tuple: # (ok, sentence)
+# %% ../nbs/19_checks.ipynb #b7c2999a
+def verdict(number,     # of the exercise
+            answer,     # a function, or a value
+           )->tuple:    # (True, False or None for not tried; sentence)
     "Ask the check of an exercise."
     try: return True, CHECKS[number](tried(answer)) or "Right."
     except NotTried: return None, "not tried yet; write your answer above and run the cell again"
     except Wrong as wrong: return False, str(wrong)
 
-def check(number:str, # of the exercise, as in its heading
-          answer # a function, or a value
-         )->Verdict:
+# %% ../nbs/19_checks.ipynb #37100824
+def check(number:str,    # of the exercise, as in its heading
+          answer,        # a function, or a value
+         )->Verdict:     # ValueError for a number that there is not
     "Is this answer right, and if not, what is wrong with it?"
     if number not in CHECKS: raise ValueError(f"There is no exercise {number!r}: there are {', '.join(CHECKS)}.")
     ok, said = verdict(number, answer)
     (DONE.add if ok else DONE.discard)(number)
     return Verdict(number, ok, said, len(DONE & set(chapter(number))), len(chapter(number)))
+
+# %% ../nbs/19_checks.ipynb #5234603c
+def _unit(x, axis=-1): return x / np.linalg.norm(x, axis=axis, keepdims=True)
+
+def _softmax(x, axis=-1):
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
 
 # %% ../nbs/19_checks.ipynb #b2b1b4ed
 def _c1_toy():
@@ -114,144 +178,157 @@ def _c1_toy():
 # %% ../nbs/19_checks.ipynb #5b1e8a69
 def _c1_ranks(w): return np.argsort(np.argsort(-w, axis=-1, kind="stable"), axis=-1, kind="stable") + 1
 
+# %% ../nbs/19_checks.ipynb #7e11ae16
+def _mistakes_1_1(w):
+    return [(_c1_ranks(w) - 1, "The places begin at 0; the strongest frame should have place 1."),
+            (_c1_ranks(-w), "The smallest weight has place 1; it should be the largest."),
+            (_c1_ranks(w.T).T, "The places run down the columns, over the concepts; they should run along each row, over the frames."),
+            (np.argsort(-w, axis=-1) + 1, "This is the order: which frame comes first, which second. A place is the inverse: frame 0 comes as number …, frame 1 as number … One more argsort turns one into the other."),
+            (np.argsort(-w, axis=-1), "This is the order: which frame comes first, which second. A place is the inverse: frame 0 comes as number …, frame 1 as number … One more argsort turns one into the other.")]
+
+# %% ../nbs/19_checks.ipynb #4307868b
 @exercise("1.1")
 def _(rank):
     "Places of the weights within each row, 1 for the largest."
     w = _c1_toy()[1]
-    expect(call(rank, w), _c1_ranks(w), [
-        (_c1_ranks(w) - 1, "The places begin at 0; the strongest frame should have place 1."),
-        (_c1_ranks(-w), "The smallest weight has place 1; it should be the largest."),
-        (_c1_ranks(w.T).T, "The places run down the columns, over the concepts; they should run along each row, over the frames."),
-        (np.argsort(-w, axis=-1) + 1, "This is the order: which frame comes first, which second. A place is the inverse: frame 0 comes as number …, frame 1 as number … One more argsort turns one into the other."),
-        (np.argsort(-w, axis=-1), "This is the order: which frame comes first, which second. A place is the inverse: frame 0 comes as number …, frame 1 as number … One more argsort turns one into the other."),
-    ], name="your places")
+    expect(call(rank, w), _c1_ranks(w), _mistakes_1_1(w), name="your places")
     return "Right. Note what is lost: the strongest frame has place 1 whether it fits well or hardly."
 
-# %% ../nbs/19_checks.ipynb #7e11ae16
-def _c1_letter(answer, wrong):
-    "The letter of an answer in upper case; `Wrong` with its sentence for those in `wrong`."
-    letter = str(answer).strip().upper()[:1]
-    if letter in wrong: raise Wrong(wrong[letter])
-    return letter
-
+# %% ../nbs/19_checks.ipynb #c0e81137
 @exercise("1.2")
 def _(guess):
     "Three times as many frames: A both stay, B the weight falls and the cosine stays, C both fall."
-    letter = _c1_letter(guess, {
+    _letter(guess, "B", {
         "A": "The weights of a row sum to one. With three times as many frames, more of them share that one: can the largest stay as it is?",
         "C": "The weight does fall. But the cosine compares one frame with one phrase: it does not know how many other frames there are."})
-    if letter != "B": raise Wrong("Answer with one of the letters, as in guess = \"A\".")
     return "Right: the frames share a weight of one, so more frames get less each. The cosine of a frame knows nothing of the others. The next cell measures it."
 
 # %% ../nbs/19_checks.ipynb #e6546d48
+def _mistakes_1_3(c, w, level):
+    return [(w.max(1) >= level, "You compare the weights with the level. Each row of weights sums to one, so some frame always gets a large one, also where nothing shows."),
+            (c.mean(1) >= level, "You average over the frames. The second concept shows in two of eight frames, and the other six drown it: take the best frame."),
+            (c.max(0) >= level, "You have one answer for each frame: the maximum runs over the concepts. It should run over the frames, and leave one answer a concept."),
+            (c.max(1) > level + 1, "Nothing is found: the largest cosine here is 0.31, and the level 0.2."),
+            (c >= level, "You have an answer for each concept and frame. Does any frame of the row reach the level?")]
+
+# %% ../nbs/19_checks.ipynb #08d2e3cc
 @exercise("1.3")
 def _(shows):
     "Which concepts reach a level of cosine in at least one frame."
-    (c, w), level = _c1_toy(), .25
-    expect(call(shows, c, w, level), c.max(1) >= level, [
-        (w.max(1) >= level, "You compare the weights with the level. Each row of weights sums to one, so some frame always gets a large one, also where nothing shows."),
-        (c.mean(1) >= level, "You average over the frames. The second concept shows in two of eight frames, and the other six drown it: take the best frame."),
-        (c.max(0) >= level, "You have one answer for each frame: the maximum runs over the concepts. It should run over the frames, and leave one answer a concept."),
-        (c.max(1) > level + 1, "Nothing is found: the largest cosine here is 0.31, and the level 0.25."),
-        (c >= level, "You have an answer for each concept and frame. Does any frame of the row reach the level?"),
-    ], name="your answer")
+    (c, w), level = _c1_toy(), .2
+    expect(call(shows, c, w, level), c.max(1) >= level, _mistakes_1_3(c, w, level), name="your answer")
     return "Right. Whether a concept shows is a question for the cosines; the weights were not needed."
 
 # %% ../nbs/19_checks.ipynb #f7c5b423
+def _c1_curve(): return np.array([-.1, -.08, .11, .17, .29, .3, .14, .09]), np.arange(8) * .5 + .25      # cosines, times
+
 def _c1_window(c, t, level): on = np.flatnonzero(c >= level); return t[on[0]], t[on[-1]]
 
+# %% ../nbs/19_checks.ipynb #10d84bb1
+def _mistakes_1_4(c, t):
+    on = np.flatnonzero(c >= (c.min() + c.max()) / 2)
+    return [(on[[0, -1]], "These are the numbers of the frames. Look their times up: times[i]."),
+            (_c1_window(c, t, c.max() / 2), "You cut at half of the maximum. Where the lowest cosine is not zero, the middle of the range is (lowest + highest) / 2."),
+            (_c1_window(c, t, (c.max() - c.min()) / 2), "You cut at half of the range, counted from zero. The range begins at the lowest cosine: lowest + half of the range."),
+            (_c1_window(c, t, c.mean()), "You cut at the mean of the cosines. It depends on how long the concept shows; the middle between lowest and highest does not."),
+            ((t[on[0]], t[on[-1] + 1]), "The end is one frame too late: take the last frame that is still in the upper half."),
+            ((t[on[-1]], t[on[0]]), "Start and end are exchanged.")]
+
+# %% ../nbs/19_checks.ipynb #5a0c4b78
 @exercise("1.4")
 def _(window):
     "First and last time at which the cosine is in the upper half of its range."
-    c, t = np.array([-.1, -.08, .11, .17, .29, .3, .14, .09]), np.arange(8) * .5 + .25
-    middle = (c.min() + c.max()) / 2
-    on = np.flatnonzero(c >= middle)
-    expect(call(window, c, t), (t[on[0]], t[on[-1]]), [
-        (on[[0, -1]], "These are the numbers of the frames. Look their times up: times[i]."),
-        (_c1_window(c, t, c.max() / 2), "You cut at half of the maximum. Where the lowest cosine is not zero, the middle of the range is (lowest + highest) / 2."),
-        (_c1_window(c, t, (c.max() - c.min()) / 2), "You cut at half of the range, counted from zero. The range begins at the lowest cosine: lowest + half of the range."),
-        (_c1_window(c, t, c.mean()), "You cut at the mean of the cosines. It depends on how long the concept shows; the middle between lowest and highest does not."),
-        ((t[on[0]], t[on[-1] + 1]), "The end is one frame too late: take the last frame that is still in the upper half."),
-        ((t[on[-1]], t[on[0]]), "Start and end are exchanged."),
-    ], name="your window")
+    c, t = _c1_curve()
+    expect(call(window, c, t), _c1_window(c, t, (c.min() + c.max()) / 2), _mistakes_1_4(c, t), name="your window")
     return "Right. explain does the same, and takes the border half-way to the next frame."
 
-# %% ../nbs/19_checks.ipynb #0b7308e2
+# %% ../nbs/19_checks.ipynb #827cb7f6
 _C1_WORDS = ["meadow", "kite", "car", "person", "snow"]
+_C1_COSINES = np.array([[.21, .2, .22, .2], [.02, .3, .01, .0], [.1, .12, .11, .1], [.0, .26, .25, .02], [-.1, -.1, -.2, -.1]])
 
+def _c1_best(x): return [_C1_WORDS[i] for i in np.argsort(-x)[:3]]
+
+# %% ../nbs/19_checks.ipynb #b00df7ae
+def _mistakes_1_5(said):
+    c, best = _C1_COSINES, _c1_best
+    return [(said == best(c.mean(1)), "You average each word over the frames. The kite, which shows in one frame of four, falls behind the meadow: take the maximum."),
+            (said == best(-c.max(1)), "These are the words that fit worst: argsort rises. Turn it round."),
+            (sorted(said) == sorted(best(c.max(1))), f"The right words in the wrong order: best first is wanted, and you begin with {(said or [''])[0]!r}."),
+            (all(s.lstrip("-").isdigit() for s in said), "These are the numbers of the words. Look the names up."),
+            (len(said) != 3, f"k is 3 here, and you give {len(said)}.")]
+
+# %% ../nbs/19_checks.ipynb #1860e155
 @exercise("1.5")
 def _(attributes):
     "The k names with the largest cosine in any frame, best first."
-    c = np.array([[.21, .2, .22, .2], [.02, .3, .01, .0], [.1, .12, .11, .1], [.0, .26, .25, .02], [-.1, -.1, -.2, -.1]])
-    names = np.array(_C1_WORDS)
-    said = call(attributes, c, list(_C1_WORDS), 3)
+    said = call(attributes, _C1_COSINES.copy(), list(_C1_WORDS), 3)
     if isinstance(said, str) or not hasattr(said, "__len__"): raise Wrong(f"A list of three names is wanted, and this is {type(said).__name__}.")
     said = [str(s) for s in said]
-    best = lambda x: names[np.argsort(-x)[:3]].tolist()
-    if said == best(c.max(1)): return "Right. The kite shows in one frame of four, and is the first word all the same."
-    if said == best(c.mean(1)): raise Wrong("You average each word over the frames. The kite, which shows in one frame of four, falls behind the meadow: take the maximum.")
-    if said == best(-c.max(1)): raise Wrong("These are the words that fit worst: argsort rises. Turn it round.")
-    if sorted(said) == sorted(best(c.max(1))): raise Wrong(f"The right words in the wrong order: best first is wanted, and you begin with {said[0]!r}.")
-    if all(s.lstrip("-").isdigit() for s in said): raise Wrong("These are the numbers of the words. Look the names up.")
-    if len(said) != 3: raise Wrong(f"k is 3 here, and you give {len(said)}.")
-    raise Wrong(f"You answer {said}; by their best frame the words are others.")
+    if said == _c1_best(_C1_COSINES.max(1)): return "Right. The kite shows in one frame of four, and is the first word all the same."
+    _tell(*_mistakes_1_5(said), (True, f"You answer {said}; by their best frame the words are others."))
 
 # %% ../nbs/19_checks.ipynb #a2310a68
-def _c2_unit(x, axis=-1): return x / np.linalg.norm(x, axis=axis, keepdims=True)
-
 def _c2_vectors():
     "Five frames and three phrases of four numbers each, none of length one."
     rng = np.random.default_rng(2)
     return rng.normal(size=(5, 4)) * np.array([[1, 2, .5, 3, 1.5]]).T, rng.normal(size=(3, 4)) * np.array([[2, .7, 1.3]]).T
 
 # %% ../nbs/19_checks.ipynb #5111d3ee
+def _mistakes_2_1(f, c):
+    return [(f @ c.T, "This is the plain dot product: it grows with the lengths of the vectors. Divide by both lengths."),
+            (_unit(f) @ c.T, "The frames have length one now, the phrases do not yet."),
+            (f @ _unit(c).T, "The phrases have length one now, the frames do not yet."),
+            (_unit(c) @ _unit(f).T, "The axes are exchanged: a row a frame is wanted, a column a phrase, so (T,A)."),
+            (_unit(f, 0) @ _unit(c, 0).T, "You normalize down the columns (axis 0). The length of a vector is taken over its own D numbers: the last axis."),
+            (f @ c.T / np.linalg.norm(f) / np.linalg.norm(c), "You divide by one length for all frames together. Each vector has its own: norm(…, axis=-1, keepdims=True)."),
+            (_unit(f) @ _unit(c).T / np.linalg.norm(f, axis=1, keepdims=True), "You divide by the length of the frames twice."),
+            (1 - _unit(f) @ _unit(c).T, "This is a distance, 1 − cosine: small where they agree. The cosine itself is wanted.")]
+
+# %% ../nbs/19_checks.ipynb #d6835867
 @exercise("2.1")
 def _(cosine):
     "Cosines (T,A) of frames (T,D) and phrases (A,D)."
-    (f, c), unit = _c2_vectors(), _c2_unit
-    expect(call(cosine, f, c), unit(f) @ unit(c).T, [
-        (f @ c.T, "This is the plain dot product: it grows with the lengths of the vectors. Divide by both lengths."),
-        (unit(f) @ c.T, "The frames have length one now, the phrases do not yet."),
-        (f @ unit(c).T, "The phrases have length one now, the frames do not yet."),
-        (unit(c) @ unit(f).T, "The axes are exchanged: a row a frame is wanted, a column a phrase, so (T,A)."),
-        (unit(f, 0) @ unit(c, 0).T, "You normalize down the columns (axis 0). The length of a vector is taken over its own D numbers: the last axis."),
-        (f @ c.T / np.linalg.norm(f) / np.linalg.norm(c), "You divide by one length for all frames together. Each vector has its own: norm(…, axis=-1, keepdims=True)."),
-        (unit(f) @ unit(c).T / np.linalg.norm(f, axis=1, keepdims=True), "You divide by the length of the frames twice."),
-        (1 - unit(f) @ unit(c).T, "This is a distance, 1 − cosine: small where they agree. The cosine itself is wanted."),
-    ], name="your cosines")
+    f, c = _c2_vectors()
+    expect(call(cosine, f, c), _unit(f) @ _unit(c).T, _mistakes_2_1(f, c), name="your cosines")
     return "Right: five frames, three phrases, fifteen numbers between −1 and 1."
 
 # %% ../nbs/19_checks.ipynb #91bca87c
-def _c2_softmax(x, axis=-1): e = np.exp(x - x.max(axis, keepdims=True)); return e / e.sum(axis, keepdims=True)
+def _c2_choice(): return np.array([[.3, .1, -.2, .25], [.02, .05, .28, .0], [-.1, -.05, -.2, -.12]]), .1      # cosines (T,A), temperature
 
+# %% ../nbs/19_checks.ipynb #da18e412
+def _mistakes_2_2(s, t):
+    e = np.exp(s / t)
+    return [(_softmax(s / t, 0), "The shares run down the columns, over the frames (that is what chapter 1's weights do). Here each frame chooses among the phrases: the last axis."),
+            (e / e.sum(), "All frames share a single one. Each frame makes a choice of its own: sum over the last axis only, and keep the axis (keepdims=True)."),
+            (_softmax(s * t), "You multiply by the temperature. Divide: a small temperature makes differences large."),
+            (_softmax(s), "The temperature has no effect: divide the cosines by it before the exponential."),
+            (e, "The exponentials are right, but the rows do not sum to one yet."),
+            (_softmax(s) / t, "You divide by the temperature after the softmax; it belongs inside."),
+            (s / s.sum(-1, keepdims=True), "The exponential is missing: shares of the cosines themselves can be negative.")]
+
+# %% ../nbs/19_checks.ipynb #004ac7ce
+def _c2_cold(choose, s):
+    "Is the softmax still right where the exponential of a cosine is infinite?"
+    with np.errstate(all="ignore"): tiny = as_array(call(choose, s, 1e-4))
+    if not np.isfinite(tiny).all(): raise Wrong("Right at a temperature of 0.1. At 0.0001 the exponential of 0.3 / 0.0001 is too large for a number: subtract the largest cosine of each row first, which changes no share.")
+    expect(tiny, _softmax(s / 1e-4), name="your shares at a temperature of 0.0001")
+
+# %% ../nbs/19_checks.ipynb #a06fa969
 @exercise("2.2")
 def _(choose):
     "Softmax over the phrases, with a temperature, that also survives a tiny one."
-    s, t = np.array([[.3, .1, -.2, .25], [.02, .05, .28, .0], [-.1, -.05, -.2, -.12]]), .1
-    e, softmax = np.exp(s / t), _c2_softmax
-    expect(call(choose, s, t), softmax(s / t), [
-        (softmax(s / t, 0), "The shares run down the columns, over the frames (that is what chapter 1's weights do). Here each frame chooses among the phrases: the last axis."),
-        (e / e.sum(), "All frames share a single one. Each frame makes a choice of its own: sum over the last axis only, and keep the axis (keepdims=True)."),
-        (softmax(s * t), "You multiply by the temperature. Divide: a small temperature makes differences large."),
-        (softmax(s), "The temperature has no effect: divide the cosines by it before the exponential."),
-        (e, "The exponentials are right, but the rows do not sum to one yet."),
-        (softmax(s) / t, "You divide by the temperature after the softmax; it belongs inside."),
-        (s / s.sum(-1, keepdims=True), "The exponential is missing: shares of the cosines themselves can be negative."),
-    ], name="your shares")
-    with np.errstate(all="ignore"): tiny = as_array(call(choose, s, 1e-4))
-    if not np.isfinite(tiny).all(): raise Wrong("Right at a temperature of 0.1. At 0.0001 the exponential of 0.3 / 0.0001 is too large for a number: subtract the largest cosine of each row first, which changes no share.")
-    expect(tiny, softmax(s / 1e-4), name="your shares at a temperature of 0.0001")
+    s, t = _c2_choice()
+    expect(call(choose, s, t), _softmax(s / t), _mistakes_2_2(s, t), name="your shares")
+    _c2_cold(choose, s)
     return "Right, and it survives a temperature of 0.0001."
 
 # %% ../nbs/19_checks.ipynb #7aa3f4fe
 @exercise("2.3")
 def _(guess):
     "How sure a softmax over fourteen actions is of a frame without any: A about 0.07, B about 0.3, C above 0.6."
-    wrong = {"A": "0.07 would be 1/14: all fourteen actions alike. Their cosines are low, but not alike, and a temperature of 0.01 makes a difference of 0.01 a factor of 2.7.",
-             "B": "It is more. A temperature of 0.01 turns a lead of 0.02 in the cosine into a factor of e² = 7.4, and the softmax never asks whether the leader is any good."}
-    letter = str(guess).strip().upper()[:1]
-    if letter in wrong: raise Wrong(wrong[letter])
-    if letter != "C": raise Wrong("Answer with one of the letters, as in guess = \"A\".")
+    _letter(guess, "C", {
+        "A": "0.07 would be 1/14: all fourteen actions alike. Their cosines are low, but not alike, and a temperature of 0.01 makes a difference of 0.01 a factor of 2.7.",
+        "B": "It is more. A temperature of 0.01 turns a lead of 0.02 in the cosine into a factor of e² = 7.4, and the softmax never asks whether the leader is any good."})
     return "Right. The softmax divides one whole among the phrases, and somebody has to get it. The next cell measures it."
 
 # %% ../nbs/19_checks.ipynb #d1c5c34b
@@ -261,41 +338,47 @@ def _c2_shots():
     shots = np.array([[1, 0, .1, 0], [0, 1, 0, .2], [.1, 0, 1, 1]])[[0] * 4 + [1] * 3 + [2] * 3]
     return (shots + .04 * rng.normal(size=(10, 4))) * np.linspace(.6, 2.4, 10)[:, None]
 
+def _c2_steps(f): return (f[1:] * f[:-1]).sum(1)      # product of each frame with the one before it
+
+# %% ../nbs/19_checks.ipynb #73a461d7
+def _mistakes_2_4(f, level):
+    u = _unit(f)
+    step = _c2_steps(u); right = np.flatnonzero(step < level) + 1
+    return [(right - 1, "One too early: these are the last frames of the old shots. The pair number i is made of the frames i and i + 1, and the new shot begins with i + 1."),
+            (np.flatnonzero(step >= level) + 1, "These are the frames that go on as before: a cut is where the cosine is below the level."),
+            (np.flatnonzero(_c2_steps(f) < level) + 1, "You compare dot products. The vectors here have different lengths: normalize them first."),
+            (np.flatnonzero(u @ u[0] < level), "You compare every frame with the first one. A cut is a difference between neighbours."),
+            (np.concatenate([[0], right]), "Frame 0 has none before it, so it is no cut."),
+            (right + 1, "One too late: the new shot begins with the second frame of the pair.")]
+
+# %% ../nbs/19_checks.ipynb #38d308c9
 @exercise("2.4")
 def _(cuts):
     "Where a new shot begins: frames whose cosine with the one before is below a level."
     f, level = _c2_shots(), .8
-    u = _c2_unit(f)
-    step, dot = (u[1:] * u[:-1]).sum(1), (f[1:] * f[:-1]).sum(1)
-    right = np.flatnonzero(step < level) + 1
-    x = as_array(call(cuts, f, level))
+    step, x = _c2_steps(_unit(f)), as_array(call(cuts, f, level))
     if x.shape == step.shape and set(np.unique(x)) <= {0, 1}: raise Wrong("You give a yes or no for each pair of neighbours. The numbers of the frames are wanted: np.flatnonzero.")
-    expect(x, right, [
-        (right - 1, "One too early: these are the last frames of the old shots. The pair number i is made of the frames i and i + 1, and the new shot begins with i + 1."),
-        (np.flatnonzero(step >= level) + 1, "These are the frames that go on as before: a cut is where the cosine is below the level."),
-        (np.flatnonzero(dot < level) + 1, "You compare dot products. The vectors here have different lengths: normalize them first."),
-        (np.flatnonzero(u @ u[0] < level), "You compare every frame with the first one. A cut is a difference between neighbours."),
-        (np.concatenate([[0], right]), "Frame 0 has none before it, so it is no cut."),
-        (right + 1, "One too late: the new shot begins with the second frame of the pair."),
-    ], name="your list of cuts")
+    expect(x, np.flatnonzero(step < level) + 1, _mistakes_2_4(f, level), name="your list of cuts")
     return "Right: new shots begin at the frames 4 and 7. Cosines of neighbours are a serviceable cut detector."
 
-# %% ../nbs/19_checks.ipynb #73a461d7
+# %% ../nbs/19_checks.ipynb #e97d600a
+def _mistakes_2_5(f, c):
+    s = _unit(f) @ _unit(c).T
+    return [(s.mean(0), "This is the mean of the cosines. Average the vectors first, and take the cosine of their mean: it is longer or shorter, and normalized anew."),
+            (_unit(_unit(f).mean(0)) @ _unit(c).T, "You give every frame the length one before you average. The official code averages the raw vectors, so that long ones count for more."),
+            (f.mean(0) @ _unit(c).T, "The mean of the frames has no length of one: normalize it after averaging."),
+            (f.mean(0) @ c.T, "This is a dot product of the mean: normalize it, and the phrases as well."),
+            (_unit(f.mean(0)) @ c.T, "The mean has length one now, the phrases do not yet."),
+            (s.max(0), "This is the best frame of each phrase, not the mean of all frames."),
+            (s, "One number for each frame and phrase: average over the frames (axis 0) first."),
+            ((_unit(f.mean(0)) @ _unit(c).T)[None], "A single axis is too many: for one clip, one number a phrase, (A,).")]
+
+# %% ../nbs/19_checks.ipynb #83fddb30
 @exercise("2.5")
 def _(pooled):
     "Cosine (A,) of the mean of raw frames (T,D) with phrases (A,D)."
-    (f, c), unit = _c2_vectors(), _c2_unit
-    s = unit(f) @ unit(c).T
-    expect(call(pooled, f, c), unit(f.mean(0)) @ unit(c).T, [
-        (s.mean(0), "This is the mean of the cosines. Average the vectors first, and take the cosine of their mean: it is longer or shorter, and normalized anew."),
-        (unit(unit(f).mean(0)) @ unit(c).T, "You give every frame the length one before you average. The official code averages the raw vectors, so that long ones count for more."),
-        (f.mean(0) @ unit(c).T, "The mean of the frames has no length of one: normalize it after averaging."),
-        (f.mean(0) @ c.T, "This is a dot product of the mean: normalize it, and the phrases as well."),
-        (unit(f.mean(0)) @ c.T, "The mean has length one now, the phrases do not yet."),
-        (s.max(0), "This is the best frame of each phrase, not the mean of all frames."),
-        (s, "One number for each frame and phrase: average over the frames (axis 0) first."),
-        ((unit(f.mean(0)) @ unit(c).T)[None], "A single axis is too many: for one clip, one number a phrase, (A,)."),
-    ], name="your scores")
+    f, c = _c2_vectors()
+    expect(call(pooled, f, c), _unit(f.mean(0)) @ _unit(c).T, _mistakes_2_5(f, c), name="your scores")
     return "Right. This is the official code's mean pooling, `bike_nb.spotting.mean_pooling` for one clip."
 
 # %% ../nbs/19_checks.ipynb #32fd8608
@@ -305,134 +388,145 @@ def _c3_vectors():
     words = np.array([[1., 0., 0., 0., 0.], [0., 3., 1., 0., 0.], [.1, .1, 0., .5, 0.], [0., 0., -2., 1., 2.]])
     return frames, words
 
-def _c3_unit(x): return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
 # %% ../nbs/19_checks.ipynb #81f9250d
 @exercise("3.1")
 def _(guess):
     "The place of the short action by the mean frame: 9 of 58."
     x = as_array(guess, "your guess")
-    if x.ndim or x < 1 or x > 58: raise Wrong("Answer with one place from 1 to 58, as in guess = 20.")
-    if x < 5: raise Wrong("So high it would be with the best frame. But thirteen of the sixteen frames that are averaged show no candle, and they all vote for what they do show.")
-    if x > 20: raise Wrong("It does not sink so deep: three of sixteen frames are still a part of the mean, and most of the 58 words are in no frame at all.")
+    if x.ndim: raise Wrong("Answer with one place from 1 to 58, as in guess = 20.")
+    _tell((x < 1 or x > 58, "Answer with one place from 1 to 58, as in guess = 20."),
+          (x < 5, "So high it would be with the best frame. But thirteen of the sixteen frames that are averaged show no candle, and they all vote for what they do show."),
+          (x > 20, "It does not sink so deep: three of sixteen frames are still a part of the mean, and most of the 58 words are in no frame at all."))
     return "Right: it has place 9 of 58. It is ahead of the words that are in no frame, and behind those that last. The next cells measure it."
 
 # %% ../nbs/19_checks.ipynb #3b1583c1
+def _mistakes_3_2(f, w):
+    table = _unit(w) @ _unit(f).T
+    return [(table.max(0), "This is the best word of each frame; we want the best frame of each word: the maximum along the other axis."),
+            (table, "This is the whole table of words × frames; take the maximum over the frames."),
+            (table.mean(1), "This is the mean over the frames; take the maximum."),
+            (_unit(w) @ _unit(f.max(0)), "You take the maximum of the vectors, number by number; that makes a frame that never was. First the cosines, then the maximum."),
+            ((w @ f.T).max(1), "These are products, not cosines, so the longest frame wins: bring all vectors to length 1 first."),
+            ((_unit(w) @ f.T).max(1), "The frames have not the length 1, so the longest frame wins."),
+            ((w @ _unit(f).T).max(1), "The words have not the length 1: divide each by its length."),
+            (table.argmax(1), "This says which frame is the best one; we want its cosine (max, not argmax)."),
+            (table.min(1), "This is the worst frame of each word."),
+            (_unit(w) @ _unit(f.mean(0)), "This is the mean frame again; build the table of all cosines and take the maximum over the frames.")]
+
+# %% ../nbs/19_checks.ipynb #04b0979b
 @exercise("3.2")
 def _(scores):
     "The cosine of each word with its best frame."
-    (f, w), unit = _c3_vectors(), _c3_unit
-    table = unit(w) @ unit(f).T
-    expect(call(scores, f.copy(), w.copy()), table.max(1), [
-        (table.max(0), "This is the best word of each frame; we want the best frame of each word: the maximum along the other axis."),
-        (table, "This is the whole table of words × frames; take the maximum over the frames."),
-        (table.mean(1), "This is the mean over the frames; take the maximum."),
-        (unit(w) @ unit(f.max(0)), "You take the maximum of the vectors, number by number; that makes a frame that never was. First the cosines, then the maximum."),
-        ((w @ f.T).max(1), "These are products, not cosines, so the longest frame wins: bring all vectors to length 1 first."),
-        ((unit(w) @ f.T).max(1), "The frames have not the length 1, so the longest frame wins."),
-        ((w @ unit(f).T).max(1), "The words have not the length 1: divide each by its length."),
-        (table.argmax(1), "This says which frame is the best one; we want its cosine (max, not argmax)."),
-        (table.min(1), "This is the worst frame of each word."),
-        (unit(w) @ unit(f.mean(0)), "This is the mean frame again; build the table of all cosines and take the maximum over the frames."),
-    ], name="your list of scores")
+    f, w = _c3_vectors()
+    expect(call(scores, f.copy(), w.copy()), (_unit(w) @ _unit(f).T).max(1), _mistakes_3_2(f, w), name="your list of scores")
     return "Right: a word needs one good frame."
 
-# %% ../nbs/19_checks.ipynb #04b0979b
+# %% ../nbs/19_checks.ipynb #2942510e
 def _c3_clips():
     "Scores (3,5) of three clips and five words, of which the first fits every clip."
     return np.array([[.45, .30, .05, .02, .01], [.40, .04, .28, .05, .20], [.44, .20, .06, .33, .02]]), ["person", "kite", "boat", "snow", "tree"]
 
+def _c3_best(x): return [[_c3_clips()[1][i] for i in np.argsort(-row, kind="stable")[:2]] for row in x]      # two names a clip
+
+# %% ../nbs/19_checks.ipynb #2f10d928
+def _mistakes_3_3(said, x):
+    above = x - x.mean(0); right = _c3_best(above)
+    return [(said == _c3_best(x), "These are the words with the highest scores; person is in each list, because it fits every clip. Subtract each word's mean over the clips first (axis=0: the mean of a clip over its words changes no order)."),
+            (said == _c3_best(-above), "These are the words that stand out least: np.argsort puts the smallest first."),
+            (said == np.argsort(-above)[:, :2].tolist(), "These are places in the list; look up the names that stand there."),
+            (said == right[0], "This is the list of the first clip alone; give one list for each clip."),
+            (said == [row[::-1] for row in right], "The right names, but the best comes last: turn the order around."),
+            (True, f"For the first clip and k = 2 the answer is {right[0]}, and you give {said[0] if said else said}.")]
+
+# %% ../nbs/19_checks.ipynb #286a6519
 @exercise("3.3")
 def _(stand_out):
     "For each clip the words that are furthest above their mean over the clips."
     x, names = _c3_clips()
     got = call(stand_out, x.copy(), list(names), 2)
-    def best(x): return [[names[i] for i in np.argsort(-row, kind="stable")[:2]] for row in x]
-    above = x - x.mean(0)
-    known = [
-        (best(x), "These are the words with the highest scores; person is in each list, because it fits every clip. Subtract each word's mean over the clips first (axis=0: the mean of a clip over its words changes no order)."),
-        (best(-above), "These are the words that stand out least: np.argsort puts the smallest first."),
-        (np.argsort(-above)[:, :2].tolist(), "These are places in the list; look up the names that stand there."),
-        (best(above)[0], "This is the list of the first clip alone; give one list for each clip."),
-    ]
     try: said = [str(w) if isinstance(w, str) else [v if isinstance(v, str) else int(v) for v in w] for w in got]
     except (TypeError, ValueError): raise Wrong("Give a list of lists: for each clip its k names.") from None
-    if said == best(above): return "Right: a person is in every clip, so it says nothing about any of them."
-    for m, sentence in known:
-        if said == m: raise Wrong(sentence)
-    if said == [row[::-1] for row in best(above)]: raise Wrong("The right names, but the best comes last: turn the order around.")
-    raise Wrong(f"For the first clip and k = 2 the answer is {best(above)[0]}, and you give {said[0] if said else said}.")
+    if said != _c3_best(x - x.mean(0)): _tell(*_mistakes_3_3(said, x))
+    return "Right: a person is in every clip, so it says nothing about any of them."
 
 # %% ../nbs/19_checks.ipynb #0d5e6d57
+def _mistakes_3_4(got, found):
+    start, names = "This is a video about ", [n for n, _ in found]
+    return [(got == start + ", ".join(names), "There is a blank behind each comma. The official sentences have none; copy the habit, so that your tokens are theirs."),
+            (any(f"{s:g}" in got for _, s in found), "The scores stand in the sentence; only the names belong there."),
+            (got == start + ",".join(sorted(names)), "The names are sorted by the alphabet; leave them in their order, best first."),
+            (got == start + ",".join(names[::-1]), "The worst name comes first; the best should."),
+            (got == ",".join(names), 'The names are right; "This is a video about " is missing before them.'),
+            (got.rstrip(" ,.") == start + ",".join(names), "Something is left behind the last name: nothing follows it, no comma, no full stop."),
+            (True, f'For {found} it should be "{start + ",".join(names)}", and you give "{got}".')]
+
+# %% ../nbs/19_checks.ipynb #eb2eafc7
 @exercise("3.4")
 def _(sentence):
     "The attribute sentence of pairs."
     found = [("kite", .4), ("red shirt", .3), ("beach", .1)]
-    got, names = call(sentence, list(found)), [n for n, _ in found]
-    start = "This is a video about "
-    if got == start + ",".join(names): return "Right, to the last comma: the official branch was trained on sentences like this one."
+    got = call(sentence, list(found))
     if not isinstance(got, str): raise Wrong(f"Give one string, not {type(got).__name__}.")
-    if got == start + ", ".join(names): raise Wrong("There is a blank behind each comma. The official sentences have none; copy the habit, so that your tokens are theirs.")
-    if any(f"{s:g}" in got for _, s in found): raise Wrong("The scores stand in the sentence; only the names belong there.")
-    if got == start + ",".join(sorted(names)): raise Wrong("The names are sorted by the alphabet; leave them in their order, best first.")
-    if got == start + ",".join(names[::-1]): raise Wrong("The worst name comes first; the best should.")
-    if got == ",".join(names): raise Wrong('The names are right; "This is a video about " is missing before them.')
-    if got.rstrip(" ,.") == start + ",".join(names): raise Wrong("Something is left behind the last name: nothing follows it, no comma, no full stop.")
-    raise Wrong(f'For {found} it should be "{start + ",".join(names)}", and you give "{got}".')
+    if got != "This is a video about kite,red shirt,beach": _tell(*_mistakes_3_4(got, found))
+    return "Right, to the last comma: the official branch was trained on sentences like this one."
 
 # %% ../nbs/19_checks.ipynb #38fe8818
+def _c3_sentences():
+    "Seven sentences (7,3), three classes (3,3) of unequal lengths, and the right class of each sentence (7,)."
+    s = np.array([[2., .9, 0], [.1, 1., .1], [.3, .2, 1.], [0, .7, .9], [3., 0, .4], [.2, .1, .9], [.5, .9, 0]])
+    return s, np.array([[1., 0, 0], [0, 6., 1.], [0, 0, 1.]]), np.array([0, 1, 2, 2, 0, 1, 1])
+
+# %% ../nbs/19_checks.ipynb #397369f1
+def _mistakes_3_5(s, c, y):
+    table, plain = _unit(s) @ _unit(c).T, s @ c.T
+    return [((table.argmax(1) == y).sum(), "This is how many are right; divide by the number of sentences."),
+            ((plain.argmax(1) == y).mean(), "You compare products, not cosines, so the longest class vector wins too often: bring the vectors to length 1."),
+            ((table.argmin(1) == y).mean(), "You take the class that is furthest away."),
+            ((table.argmax(1) != y).mean(), "This is the share of mistakes."),
+            ((table.argmax(1) == y).mean() * 100, "This is in percent; give a share from 0 to 1.")]
+
+# %% ../nbs/19_checks.ipynb #3d6dbf29
 @exercise("3.5")
 def _(accuracy):
     "Share of the sentences whose nearest class is the right one."
-    c = np.array([[1., 0, 0], [0, 6., 1.], [0, 0, 1.]])
-    s = np.array([[2., .9, 0], [.1, 1., .1], [.3, .2, 1.], [0, .7, .9], [3., 0, .4], [.2, .1, .9], [.5, .9, 0]])
-    y = np.array([0, 1, 2, 2, 0, 1, 1])
-    table, plain = _c3_unit(s) @ _c3_unit(c).T, s @ c.T
+    s, c, y = _c3_sentences(); right = (_unit(s) @ _unit(c).T).argmax(1) == y
     x = as_array(call(accuracy, s.copy(), c.copy(), y.copy()), "your accuracy")
-    if x.shape == y.shape and np.isin(x, (0, 1)).all() and np.allclose(x, table.argmax(1) == y): raise Wrong("This says for each sentence whether it is right; the accuracy is the mean of that.")
-    if x.shape == y.shape: raise Wrong("This is a number for each sentence: compare the class with the label, and take the mean.")
-    expect(x, (table.argmax(1) == y).mean(), [
-        ((table.argmax(1) == y).sum(), "This is how many are right; divide by the number of sentences."),
-        ((plain.argmax(1) == y).mean(), "You compare products, not cosines, so the longest class vector wins too often: bring the vectors to length 1."),
-        ((table.argmin(1) == y).mean(), "You take the class that is furthest away."),
-        ((table.argmax(1) != y).mean(), "This is the share of mistakes."),
-        ((table.argmax(1) == y).mean() * 100, "This is in percent; give a share from 0 to 1."),
-    ], name="your accuracy")
+    if x.shape == y.shape: _tell((np.isin(x, (0, 1)).all() and np.allclose(x, right), "This says for each sentence whether it is right; the accuracy is the mean of that."),
+                                 (True, "This is a number for each sentence: compare the class with the label, and take the mean."))
+    expect(x, right.mean(), _mistakes_3_5(s, c, y), name="your accuracy")
     return "Right. That is top-1 accuracy."
 
-# %% ../nbs/19_checks.ipynb #397369f1
+# %% ../nbs/19_checks.ipynb #e7de43de
 @exercise("3.6")
 def _(guess):
     "Five class names, one of them true: about 0.4."
-    x = as_array(guess, "your guess")
-    if x.ndim or not 0 <= x <= 1: raise Wrong("Answer with one number from 0 to 1, as in guess = 0.5.")
-    if x > .6: raise Wrong("That would be fine with one word. But the sentence has five, and only one action happens: the other four are false, and the sentence's vector hardly knows which came first.")
-    if x < .2: raise Wrong("It is not so bad: the right action is among the five, and chance is only 0.07.")
+    x = _share(guess)
+    _tell((x > .6, "That would be fine with one word. But the sentence has five, and only one action happens: the other four are false, and the sentence's vector hardly knows which came first."),
+          (x < .2, "It is not so bad: the right action is among the five, and chance is only 0.07."))
     return "Right: about 0.40, though the first word alone is right in every clip. Four false words drown the true one. The next cells measure it."
 
 # %% ../nbs/19_checks.ipynb #50676b28
-def _c4_cosines():
-    "Cosines (L,T) of three positions and six frames; frames 2 and 3 are true."
-    return np.array([[.10, .12, .31, .29, .11, .09], [.05, .07, .24, .27, .06, .05], [.08, .13, .09, .10, .12, .11]])
-
-def _c4_softmax(z, axis=-1):
-    e = np.exp(z - z.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
+def _c4_votes():
+    "Votes (L,T) of three positions for six frames, of which 2 and 3 are true; and who may vote (L,)."
+    cosines = np.array([[.10, .12, .31, .29, .11, .09], [.05, .07, .24, .27, .06, .05], [.08, .13, .09, .10, .12, .11]])
+    return _softmax(cosines / .05), np.array([True, True, False])
 
 # %% ../nbs/19_checks.ipynb #21f2665b
+def _mistakes_4_1(P, mask):
+    return [(P.mean(0), "The mask makes no difference: all positions have voted."),
+            (P[~mask].mean(0), "You let those vote for whom the mask is False."),
+            (P[mask].sum(0), "This is the sum of the votes, and it does not sum to one: take the mean."),
+            ((P * mask[:, None]).mean(0), "You divide by the number of all positions; divide by the number of those who vote. Your weights sum to less than one."),
+            (P[mask].mean(1), "You average over the frames, and get a number for each position; average over the positions (axis 0)."),
+            (P[mask], "These are the votes one by one: take their mean over the positions."),
+            (P[mask].mean(), "This is the mean over positions and frames; a saliency has a weight for each frame (axis=0).")]
+
+# %% ../nbs/19_checks.ipynb #8d47423c
 @exercise("4.1")
 def _(masked):
     "The mean of the masked rows."
-    P, mask = _c4_softmax(_c4_cosines() / .05), np.array([True, True, False])
-    expect(call(masked, P.copy(), mask.copy()), P[mask].mean(0), [
-        (P.mean(0), "The mask makes no difference: all positions have voted."),
-        (P[~mask].mean(0), "You let those vote for whom the mask is False."),
-        (P[mask].sum(0), "This is the sum of the votes, and it does not sum to one: take the mean."),
-        ((P * mask[:, None]).mean(0), "You divide by the number of all positions; divide by the number of those who vote. Your weights sum to less than one."),
-        (P[mask].mean(1), "You average over the frames, and get a number for each position; average over the positions (axis 0)."),
-        (P[mask], "These are the votes one by one: take their mean over the positions."),
-        (P[mask].mean(), "This is the mean over positions and frames; a saliency has a weight for each frame (axis=0)."),
-    ], name="your saliency")
+    P, mask = _c4_votes()
+    expect(call(masked, P.copy(), mask.copy()), P[mask].mean(0), _mistakes_4_1(P, mask), name="your saliency")
     return "Right: a mean over those who vote, so it still sums to one."
 
 # %% ../nbs/19_checks.ipynb #437380e3
@@ -440,287 +534,352 @@ def _c4_clip():
     "A saliency (4,), frames (4,3) and a sentence (3,); none of the vectors has length 1."
     return np.array([.1, .5, .3, .1]), np.array([[3., 0., 1.], [.5, 1., 0.], [0., 2., 1.], [1., -1., 2.]]), np.array([.6, 1.8, .3])
 
-def _c4_unit(x): return x / np.linalg.norm(x, axis=-1, keepdims=True)
+# %% ../nbs/19_checks.ipynb #57a799fa
+def _mistakes_4_2(S, f, c):
+    v = S @ _unit(f)
+    return [(_unit(v) @ _unit(c), "You bring the pooled vector to length 1 again. The formula leaves it: it is shorter where the frames disagree, and so is the score."),
+            (_unit(S @ f) @ _unit(c), "You pool the frames as they are and bring the result to length 1; the formula has it the other way round: frames of length 1, and the pooled vector left as it is."),
+            (S @ f @ _unit(c), "The frames have not the length 1, so a frame with a long vector counts more than its weight."),
+            (v @ c, "The sentence has not the length 1: divide it by its length."),
+            (S @ f @ c, "These are products of raw vectors: bring frames and sentence to length 1 first."),
+            (_unit(f).mean(0) @ _unit(c), "The weights are not used: this is the mean of the frames."),
+            (S * (_unit(f) @ _unit(c)), "These are the frames' shares in the score; add them up."),
+            (v, "This is the pooled vector; multiply it with the sentence, brought to length 1."),
+            ((_unit(f) @ _unit(c)).max(), "This is the best frame's cosine; each frame should count with its weight.")]
 
+# %% ../nbs/19_checks.ipynb #d397d87a
 @exercise("4.2")
 def _(score):
     "The pooled frames, not normalized again, times the unit sentence."
-    (S, f, c), unit = _c4_clip(), _c4_unit
-    v = S @ unit(f)
-    expect(call(score, S.copy(), f.copy(), c.copy()), v @ unit(c), [
-        (unit(v) @ unit(c), "You bring the pooled vector to length 1 again. The formula leaves it: it is shorter where the frames disagree, and so is the score."),
-        (unit(S @ f) @ unit(c), "You pool the frames as they are and bring the result to length 1; the formula has it the other way round: frames of length 1, and the pooled vector left as it is."),
-        (S @ f @ unit(c), "The frames have not the length 1, so a frame with a long vector counts more than its weight."),
-        (v @ c, "The sentence has not the length 1: divide it by its length."),
-        (S @ f @ c, "These are products of raw vectors: bring frames and sentence to length 1 first."),
-        (unit(f).mean(0) @ unit(c), "The weights are not used: this is the mean of the frames."),
-        (S * (unit(f) @ unit(c)), "These are the frames' shares in the score; add them up."),
-        (v, "This is the pooled vector; multiply it with the sentence, brought to length 1."),
-        ((unit(f) @ unit(c)).max(), "This is the best frame's cosine; each frame should count with its weight."),
-    ], name="your score")
+    S, f, c = _c4_clip()
+    expect(call(score, S.copy(), f.copy(), c.copy()), S @ _unit(f) @ _unit(c), _mistakes_4_2(S, f, c), name="your score")
     return "Right. It is the mean of the frames' cosines with the sentence, each counted with its weight."
 
-# %% ../nbs/19_checks.ipynb #57a799fa
+# %% ../nbs/19_checks.ipynb #e9eeba03
 def _c4_ap(w, y):
     "Average precision without ties."
     ranked = y[np.argsort(-w)]
     return (ranked.cumsum() / np.arange(1, len(y) + 1))[ranked].mean()
 
+def _c4_frames(): return np.array([.05, .30, .10, .25, .20, .02, .08]), np.array([False, True, False, False, True, True, False])      # weights, truth
+
+# %% ../nbs/19_checks.ipynb #60bc5521
+def _mistakes_4_3(w, y):
+    ranked = y[np.argsort(-w)]; found, n = ranked.cumsum(), np.arange(1, 8)
+    return [(_c4_ap(-w, y), "Your ranking begins with the smallest weight; the largest comes first."),
+            ((found / n).mean(), "You average the precision over all places of the ranking; only the places of the true frames count."),
+            ((found / n)[ranked].sum(), "This is the sum over the true frames; take their mean."),
+            ((found / n)[ranked].sum() / 7, "You divide by the number of all frames; divide by the number of true ones."),
+            ((found / (n + 1))[ranked].mean(), "Your places are one too large: the first frame of the ranking has place 1."),
+            ((found / np.maximum(n - 1, .5))[ranked].mean(), "Your places begin at 0; the first frame of the ranking has place 1."),
+            ((y.cumsum() / n)[y].mean(), "The truth is still in the order of time: put it into the order of the ranking first."),
+            (ranked[:3].mean(), "This is the precision among the first three; average precision looks at each true frame's place.")]
+
+# %% ../nbs/19_checks.ipynb #b0c1d5ab
 @exercise("4.3")
 def _(ap):
     "Average precision of seven frames, three of them true."
-    w, y = np.array([.05, .30, .10, .25, .20, .02, .08]), np.array([False, True, False, False, True, True, False])
-    ranked = y[np.argsort(-w)]
-    found, n = ranked.cumsum(), np.arange(1, 8)
-    expect(call(ap, w.copy(), y.copy()), _c4_ap(w, y), [
-        (_c4_ap(-w, y), "Your ranking begins with the smallest weight; the largest comes first."),
-        ((found / n).mean(), "You average the precision over all places of the ranking; only the places of the true frames count."),
-        ((found / n)[ranked].sum(), "This is the sum over the true frames; take their mean."),
-        ((found / n)[ranked].sum() / 7, "You divide by the number of all frames; divide by the number of true ones."),
-        ((found / (n + 1))[ranked].mean(), "Your places are one too large: the first frame of the ranking has place 1."),
-        ((found / np.maximum(n - 1, .5))[ranked].mean(), "Your places begin at 0; the first frame of the ranking has place 1."),
-        ((y.cumsum() / n)[y].mean(), "The truth is still in the order of time: put it into the order of the ranking first."),
-        (ranked[:3].mean(), "This is the precision among the first three; average precision looks at each true frame's place."),
-    ], name="your average precision")
-    if not np.isclose(as_array(call(ap, np.array([.4, .3, .2, .1]), np.array([True, True, False, False]))), 1): raise Wrong("Right for one ranking; but where all true frames come first it should be exactly 1.")
+    w, y = _c4_frames()
+    expect(call(ap, w.copy(), y.copy()), _c4_ap(w, y), _mistakes_4_3(w, y), name="your average precision")
+    first = as_array(call(ap, np.array([.4, .3, .2, .1]), np.array([True, True, False, False])))
+    if not np.isclose(first, 1): raise Wrong("Right for one ranking; but where all true frames come first it should be exactly 1.")
     return "Right. scikit-learn calls it average_precision_score."
 
-# %% ../nbs/19_checks.ipynb #d397d87a
+# %% ../nbs/19_checks.ipynb #bdb31769
+_ORDERS_4_4 = [
+    (lambda s: s[0] == "A", "All positions are better than the sentence, but not the best: the start token and the template vote among them. Who has voters without any such?"),
+    (lambda s: s.index("S") < s.index("A"), "You expect that leaving out the padding helps. Then six of the ten voters left, start token and template, have read nothing of the action. The padding, which has read everything, had outvoted them."),
+    (lambda s: True, "The order is different: look at the rows of the right picture again.")]
+
+# %% ../nbs/19_checks.ipynb #2cd20de7
 @exercise("4.4")
 def _(guess):
     "Own words, all positions, sentence: best first."
     said = "".join(x for x in str(guess).upper() if x.isalpha())
     if sorted(said) != ["A", "S", "W"]: raise Wrong('Answer with the three letters A, S and W, each once, best first, as in guess = "SAW".')
-    if said == "WAS": return "Right, and few expect it: the own words, then all positions, and the tidy sentence last. The next cells measure it."
-    if said[0] == "A": raise Wrong("All positions are better than the sentence, but not the best: the start token and the template vote among them. Who has voters without any such?")
-    if said.index("S") < said.index("A"): raise Wrong("You expect that leaving out the padding helps. Then six of the ten voters left, start token and template, have read nothing of the action. The padding, which has read everything, had outvoted them.")
-    raise Wrong("The order is different: look at the rows of the right picture again.")
+    if said != "WAS": _tell(*[(holds(said), why) for holds, why in _ORDERS_4_4])
+    return "Right, and few expect it: the own words, then all positions, and the tidy sentence last. The next cells measure it."
 
 # %% ../nbs/19_checks.ipynb #d2d9df14
 @exercise("4.5")
 def _(guess):
     "The AP of nearly equal weights: nearly 1, since only their order counts."
-    x = as_array(guess, "your guess")
-    if x.ndim or not 0 <= x <= 1: raise Wrong("Answer with one number from 0 to 1, as in guess = 0.5.")
-    if x < .45: raise Wrong("That would be chance, the AP of a random order. But the weights at τ = 1 are not random; they are only close together. AP looks at their order, and not at how far apart they are.")
-    if x < .9: raise Wrong("It is higher. The weights are nearly equal, but AP looks at their order only, and the mean over the positions still puts the true frames first.")
+    x = _share(guess)
+    _tell((x < .45, "That would be chance, the AP of a random order. But the weights at τ = 1 are not random; they are only close together. AP looks at their order, and not at how far apart they are."),
+          (x < .9, "It is higher. The weights are nearly equal, but AP looks at their order only, and the mean over the positions still puts the true frames first."))
     return "Right: it is 0.989 on these clips, and 0.959 at 0.01. AP sees the order of the weights and not how far apart they are. The next cells measure it."
 
-# %% ../nbs/19_checks.ipynb #f6dca925
+# %% ../nbs/19_checks.ipynb #100a0f4c
+_C4_PAIRS = [((1., 3.), (2., 5.)), ((0., 4.), (1., 2.)), ((2., 5.), (1., 3.)), ((0., 1.), (1., 2.)), ((0., 1.), (3., 5.))]
+
+def _length(a): return a[1] - a[0]
+def _common(a, b): return max(0, min(a[1], b[1]) - max(a[0], b[0]))
+def _iou(a, b): return _common(a, b) / (_length(a) + _length(b) - _common(a, b))
+
+# %% ../nbs/19_checks.ipynb #db3bb563
+_MISTAKES_4_6 = [
+    (lambda a, b: _common(a, b) / (_length(a) + _length(b)), "You divide by both lengths together; what both cover is counted twice there. Subtract it once."),
+    (lambda a, b: _common(a, b) / _length(b), "You divide by the length of the second window alone: that is recall. Divide by the union."),
+    (lambda a, b: _common(a, b) / _length(a), "You divide by the length of the first window alone: that is precision. Divide by the union."),
+    (lambda a, b: _common(a, b) / min(_length(a), _length(b)), "You divide by the shorter window, so a window inside another one gets 1. Divide by the union."),
+    (_common, "This is the intersection in seconds: divide it by the union.")]
+
+# %% ../nbs/19_checks.ipynb #0563889d
+def _c4_apart(answers, right):
+    "`Wrong` if two windows that lie apart get anything but 0, and the others are right or it is negative."
+    if answers[4] < 0 or (answers[4] > 0 and np.allclose(answers[:4], right[:4])):
+        raise Wrong(f"Two windows that lie apart, (0, 1) and (3, 5), get {answers[4]:.3g}; it should be 0. The end of the intersection lies before its start there: use max(0, …).")
+
+# %% ../nbs/19_checks.ipynb #17dbd6ab
 @exercise("4.6")
 def _(iou):
     "Overlapping, nested, touching and distant windows."
-    pairs = [((1., 3.), (2., 5.)), ((0., 4.), (1., 2.)), ((2., 5.), (1., 3.)), ((0., 1.), (1., 2.)), ((0., 1.), (3., 5.))]
-    def common(a, b): return min(a[1], b[1]) - max(a[0], b[0])
-    def length(a): return a[1] - a[0]
-    def right(a, b): c = max(0, common(a, b)); return c / (length(a) + length(b) - c)
-    answers = [as_array(call(iou, *p), "your IoU") for p in pairs]
+    answers = [as_array(call(iou, *p), "your IoU") for p in _C4_PAIRS]
     for x in answers: check_shape(x, (), "your IoU")
-    answers, given = np.array(answers), lambda f: np.array([f(*p) for p in pairs])
-    if answers[4] < 0 or (answers[4] > 0 and np.allclose(answers[:4], given(right)[:4])): raise Wrong(f"Two windows that lie apart, (0, 1) and (3, 5), get {answers[4]:.3g}; it should be 0. The end of the intersection lies before its start there: use max(0, …).")
-    mistakes = [
-        (given(lambda a, b: max(0, common(a, b)) / (length(a) + length(b))), "You divide by both lengths together; what both cover is counted twice there. Subtract it once."),
-        (given(lambda a, b: max(0, common(a, b)) / length(b)), "You divide by the length of the second window alone: that is recall. Divide by the union."),
-        (given(lambda a, b: max(0, common(a, b)) / length(a)), "You divide by the length of the first window alone: that is precision. Divide by the union."),
-        (given(lambda a, b: max(0, common(a, b)) / min(length(a), length(b))), "You divide by the shorter window, so a window inside another one gets 1. Divide by the union."),
-        (given(lambda a, b: max(0, common(a, b))), "This is the intersection in seconds: divide it by the union."),
-    ]
-    for m, said in mistakes:
-        if np.allclose(answers, m): raise Wrong(said)
-    for (a, b), x, r in zip(pairs, answers, given(right)):
-        if not np.isclose(x, r): raise Wrong(f"The windows {a} and {b} should get {r:.3f}, and get {x:.3f}.")
+    answers, right = np.array(answers), np.array([_iou(*p) for p in _C4_PAIRS])
+    _c4_apart(answers, right)
+    _tell(*[(np.allclose(answers, [f(*p) for p in _C4_PAIRS]), said) for f, said in _MISTAKES_4_6])
+    _tell(*[(not np.isclose(x, r), f"The windows {a} and {b} should get {r:.3f}, and get {x:.3f}.") for (a, b), x, r in zip(_C4_PAIRS, answers, right)])
     return "Right: 1 for equal windows, 0 for windows that do not touch."
 
 # %% ../nbs/19_checks.ipynb #74e020a6
 def _c5_logits(n=5, seed=5): return np.random.default_rng(seed).normal(0, 3, (n, n))
 
-def _c5_softmax(x, axis):
-    e = np.exp(x - x.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
-
 # %% ../nbs/19_checks.ipynb #e22bdbf0
+def _mistakes_5_1(x):
+    rows, columns = (np.diagonal(_softmax(x, a)) for a in (1, 0))
+    return [(-np.log(columns).mean(), "Your softmax runs down the columns (axis 0): each column asks for its row. Each row should ask for its column, along axis 1."),
+            (-np.log(rows).sum(), "You sum over the rows; take the mean, or the loss grows with the batch for no reason."),
+            (np.log(rows).mean(), "The sign is missing: the logarithm of a probability is negative, and a loss should be positive."),
+            (-np.log(rows), "These are the losses of the single rows. Take their mean, so that one number remains."),
+            (-np.log(_softmax(x.ravel(), 0).reshape(x.shape)).diagonal().mean(), "Your softmax runs over the whole matrix; it should run along each row for itself (axis 1)."),
+            (-rows.mean(), "This is the mean probability of the diagonal with a minus sign; the logarithm is missing."),
+            (-np.log(rows.mean()), "You take the logarithm of the mean probability. Take the logarithm of each row first, then the mean: a single row that is very wrong must count.")]
+
+# %% ../nbs/19_checks.ipynb #2ba03a4b
+def _c5_loss(x):
+    "Cross-entropy of each row with its own column, that large logits do no harm."
+    y = x - x.max(1, keepdims=True)
+    return (np.log(np.exp(y).sum(1)) - np.diagonal(y)).mean()
+
+def _c5_large(info_nce, x):
+    "`Wrong` unless the loss survives logits of 1000."
+    with np.errstate(all="ignore"): big = as_array(call(info_nce, 300 * x), "your loss")
+    if not np.isfinite(big): raise Wrong(f"For small logits it is right, but for logits of 1000 it gives {float(big)}: np.exp overflows, or the logarithm meets a zero. Subtract each row's largest number first, and take the logarithm of the sum, not of the quotient.")
+    expect(big, _c5_loss(300 * x), name="your loss of large logits")
+
+# %% ../nbs/19_checks.ipynb #332376ac
 @exercise("5.1")
 def _(info_nce):
     "Cross-entropy of each row with its own column, stable for large logits."
-    x = _c5_logits(); rows, columns = (np.diagonal(_c5_softmax(x, a)) for a in (1, 0))
-    expect(call(info_nce, x), -np.log(rows).mean(), [
-        (-np.log(columns).mean(), "Your softmax runs down the columns (axis 0): each column asks for its row. Each row should ask for its column, along axis 1."),
-        (-np.log(rows).sum(), "You sum over the rows; take the mean, or the loss grows with the batch for no reason."),
-        (np.log(rows).mean(), "The sign is missing: the logarithm of a probability is negative, and a loss should be positive."),
-        (-np.log(rows), "These are the losses of the single rows. Take their mean, so that one number remains."),
-        (-np.log(_c5_softmax(x.ravel(), 0).reshape(x.shape)).diagonal().mean(), "Your softmax runs over the whole matrix; it should run along each row for itself (axis 1)."),
-        (-rows.mean(), "This is the mean probability of the diagonal with a minus sign; the logarithm is missing."),
-        (-np.log(rows.mean()), "You take the logarithm of the mean probability. Take the logarithm of each row first, then the mean: a single row that is very wrong must count."),
-    ], name="your loss")
-    with np.errstate(all="ignore"): big = as_array(call(info_nce, 300 * x), "your loss")
-    if not np.isfinite(big): raise Wrong(f"For small logits it is right, but for logits of 1000 it gives {float(big)}: np.exp overflows, or the logarithm meets a zero. Subtract each row's largest number first, and take the logarithm of the sum, not of the quotient.")
-    y = 300 * (x - x.max(1, keepdims=True))
-    expect(big, (np.log(np.exp(y).sum(1)) - np.diagonal(y)).mean(), [], name="your loss of large logits")
+    x = _c5_logits()
+    expect(call(info_nce, x), _c5_loss(x), _mistakes_5_1(x), name="your loss")
+    _c5_large(info_nce, x)
     return "Right, and it survives logits of 1000. PyTorch's log_softmax does the same."
 
-# %% ../nbs/19_checks.ipynb #2ba03a4b
+# %% ../nbs/19_checks.ipynb #b3c9b018
+_MISTAKES_5_2 = [(0, "That would be so if a single column were right. But two columns are equal, number by number: how much can the diagonal get at most?"),
+                 (.5, "This is the probability of the diagonal. The loss is minus its logarithm."),
+                 (-np.log(2), "Nearly: a loss is minus the logarithm, so it is positive."),
+                 (np.log(8), "This is the loss of a model that knows nothing: log 8. A perfect model has ruled out six of the eight columns."),
+                 (1, "In which base? With the natural logarithm, as torch takes it, it is not 1.")]
+
+# %% ../nbs/19_checks.ipynb #2051a2ca
 @exercise("5.2")
 def _(guess):
     "What cross-entropy leaves of a perfect model where a class occurs twice."
-    expect(guess, np.log(2), [
-        (0, "That would be so if a single column were right. But two columns are equal, number by number: how much can the diagonal get at most?"),
-        (.5, "This is the probability of the diagonal. The loss is minus its logarithm."),
-        (-np.log(2), "Nearly: a loss is minus the logarithm, so it is positive."),
-        (np.log(8), "This is the loss of a model that knows nothing: log 8. A perfect model has ruled out six of the eight columns."),
-        (1, "In which base? With the natural logarithm, as torch takes it, it is not 1."),
-    ], name="your guess", atol=6e-3)
+    expect(guess, np.log(2), _MISTAKES_5_2, name="your guess", atol=6e-3)
     return "Right: log 2 = 0.693, and log k if a class occurs k times. No training gets below it, so this loss does not say when to stop."
 
 # %% ../nbs/19_checks.ipynb #9e1bec84
+def _c5_labels(): return np.array([2, 0, 2, 1, 2, 0])
+
+def _c5_equal(labels): return (labels[:, None] == labels).astype(float)
+
+# %% ../nbs/19_checks.ipynb #b51ca956
+def _mistakes_5_3(y):      # y (N,N): 1 where classes are equal
+    return [(y / y.sum(1, keepdims=True), "You share each row evenly among its right answers and give the others nothing. The official target leaves them a little: it is a softmax."),
+            (_softmax(y, 1), "The factor 10 is missing: like this, most of a row lies on wrong answers."),
+            (_softmax(10 * y, 0), "Your softmax runs down the columns (axis 0); here each row should sum to 1."),
+            (_softmax(10 * np.eye(6), 1), "You take the diagonal only. Clips 0, 2 and 4 share a class, so row 0 has three right answers."),
+            (np.eye(6), "This is the target of plain cross-entropy: the diagonal only. Clips 0, 2 and 4 share a class, so row 0 has three right answers; and the softmax of 10 × target is missing."),
+            (y, "These are the ones and zeros. Each row should be a distribution: the softmax of 10 times them."),
+            (10 * y, "These are the logits of the target; the softmax is missing."),
+            (np.exp(10 * y), "The exponentials are right; now divide each row by its sum.")]
+
+# %% ../nbs/19_checks.ipynb #40a03f11
 @exercise("5.3")
 def _(soft_targets):
     "Softmax of 10 × (equal classes), along the rows."
-    labels = np.array([2, 0, 2, 1, 2, 0]); y = (labels[:, None] == labels).astype(float)
-    expect(call(soft_targets, labels), _c5_softmax(10 * y, 1), [
-        (y / y.sum(1, keepdims=True), "You share each row evenly among its right answers and give the others nothing. The official target leaves them a little: it is a softmax."),
-        (_c5_softmax(y, 1), "The factor 10 is missing: like this, most of a row lies on wrong answers."),
-        (_c5_softmax(10 * y, 0), "Your softmax runs down the columns (axis 0); here each row should sum to 1."),
-        (_c5_softmax(10 * np.eye(6), 1), "You take the diagonal only. Clips 0, 2 and 4 share a class, so row 0 has three right answers."),
-        (np.eye(6), "This is the target of plain cross-entropy: the diagonal only. Clips 0, 2 and 4 share a class, so row 0 has three right answers; and the softmax of 10 × target is missing."),
-        (y, "These are the ones and zeros. Each row should be a distribution: the softmax of 10 times them."),
-        (10 * y, "These are the logits of the target; the softmax is missing."),
-        (np.exp(10 * y), "The exponentials are right; now divide each row by its sum."),
-    ], name="your target", atol=1e-6)
+    labels = _c5_labels(); y = _c5_equal(labels)
+    expect(call(soft_targets, labels), _softmax(10 * y, 1), _mistakes_5_3(y), name="your target", atol=1e-6)
     return "Right: this is contrastive_targets with the softmax that NCELoss puts on it."
 
-# %% ../nbs/19_checks.ipynb #b51ca956
+# %% ../nbs/19_checks.ipynb #4e59cd05
+def _mistakes_5_4(x, t):
+    prior = _softmax(x / t, 0)
+    return [(x * _softmax(x / t, 1) * 5, "Your softmax runs along the rows (axis 1). The columns should be asked: axis 0."),
+            (x * prior, "The factor N is missing. Without it the logits shrink to a fraction, and the loss of the rows hardly sees them."),
+            (prior * 5, "This is the columns' opinion by itself. Multiply the logits by it."),
+            (prior, "This is the columns' softmax by itself. Multiply the logits by it, and by N."),
+            (x * _softmax(x * t, 0) * 5, "You multiply by the temperature; divide by it. A large one should make the opinion flat."),
+            (x * _softmax(x, 0) * 5, "The temperature is missing: divide the logits by it before the softmax."),
+            (x + prior * 5, "You add the opinion to the logits; it should be multiplied with them."),
+            (x / t * prior * 5, "The temperature belongs into the softmax only; the logits that you multiply stay as they are.")]
+
+# %% ../nbs/19_checks.ipynb #02ae9335
 @exercise("5.4")
 def _(dual_logits):
     "logits × softmax(logits / temperature) down the columns × N."
     x, t = _c5_logits(), 4.
-    prior = _c5_softmax(x / t, 0)
-    expect(call(dual_logits, x, t), x * prior * 5, [
-        (x * _c5_softmax(x / t, 1) * 5, "Your softmax runs along the rows (axis 1). The columns should be asked: axis 0."),
-        (x * prior, "The factor N is missing. Without it the logits shrink to a fraction, and the loss of the rows hardly sees them."),
-        (prior * 5, "This is the columns' opinion by itself. Multiply the logits by it."),
-        (prior, "This is the columns' softmax by itself. Multiply the logits by it, and by N."),
-        (x * _c5_softmax(x * t, 0) * 5, "You multiply by the temperature; divide by it. A large one should make the opinion flat."),
-        (x * _c5_softmax(x, 0) * 5, "The temperature is missing: divide the logits by it before the softmax."),
-        (x + prior * 5, "You add the opinion to the logits; it should be multiplied with them."),
-        (x / t * prior * 5, "The temperature belongs into the softmax only; the logits that you multiply stay as they are."),
-    ], name="your logits")
+    expect(call(dual_logits, x, t), x * _softmax(x / t, 0) * 5, _mistakes_5_4(x, t), name="your logits")
     return "Right. At the official 1000 each factor is close to 1, at 2 the columns have a say."
 
-# %% ../nbs/19_checks.ipynb #40a03f11
-@exercise("5.5")
-def _(floor):
-    "log(1 + (n - 1) exp(-2 scale))."
-    for n, s in ((8, 1.), (256, 1.), (256, 3.), (2, .5)):
-        near = np.exp(-2. * s)
-        expect(call(floor, n, s), np.log(1 + (n - 1) * near), [
-            (np.log(1 + (n - 1) * np.exp(-s)), "From the best cosine to the worst it is not 1 but 2, so the right logit leads by 2 × scale."),
+# %% ../nbs/19_checks.ipynb #150972cb
+def _mistakes_5_5(n, s):
+    near = np.exp(-2. * s)
+    return [(np.log(1 + (n - 1) * np.exp(-s)), "From the best cosine to the worst it is not 1 but 2, so the right logit leads by 2 × scale."),
             (np.log(1 + n * near), "There are n columns in all, and one of them is the right one: n − 1 are wrong."),
             (1 / (1 + (n - 1) * near), "This is the probability of the right column. The loss is minus its logarithm."),
             (-np.log(1 + (n - 1) * near), "The sign: the loss is minus the logarithm of a probability, and positive."),
             (np.log((n - 1) * near), "Below the fraction stands the sum of all columns, the right one among them: a 1 is missing within the logarithm."),
-            (0, "Not quite: with a finite scale a softmax gives every column a little, and there are n − 1 of them."),
-        ], name="your floor", atol=1e-6)
+            (0, "Not quite: with a finite scale a softmax gives every column a little, and there are n − 1 of them.")]
+
+# %% ../nbs/19_checks.ipynb #9495f5b3
+@exercise("5.5")
+def _(floor):
+    "log(1 + (n - 1) exp(-2 scale))."
+    for n, s in ((8, 1.), (256, 1.), (256, 3.), (2, .5)):
+        expect(call(floor, n, s), np.log(1 + (n - 1) * np.exp(-2. * s)), _mistakes_5_5(n, s), name="your floor", atol=1e-6)
     return "Right. At a scale of 1 and n = 256 it is 3.57, not far below log 256 = 5.55, where nothing is known: cosines cannot be trained without a scale. At 10 it is 5e-7."
 
 # %% ../nbs/19_checks.ipynb #2d6191ff
+def _c5_ranks(): return np.array([3, 1, 0, 1, 1, 3, 1, 0, 4, 2, 3, 3]), 1, 4      # labels of three ranks, the rank, its clips
+
+# %% ../nbs/19_checks.ipynb #1efc6eb3
+def _mistakes_5_6(y):      # y (W·n, W·n): 1 where classes are equal; rank 1 of 3, with 4 clips
+    own = y[4:8, 4:8]
+    return [(own, "These are the rank's rows against its own columns only. Every column of the gathered batch belongs to the matrix: (n, W·n)."),
+            (y[:4], "You always take the first n rows, those of rank 0. The clips of rank 1 start at 1 · n."),
+            (y[1:5], "You start at clip number `rank`; it is at rank · n that the clips of a rank start."),
+            (y, "These are the rows of all ranks; keep those from rank · n to (rank + 1) · n."),
+            (y[:, 4:8], "Rows and columns are exchanged: the rank's own clips should be the rows."),
+            (np.eye(12)[4:8], "You take the diagonal only, shifted to the rank. But clips of other ranks can have the same class, and those are right answers, too."),
+            (np.eye(4, 12), "You take a diagonal that starts at column 0: only rank 0 has its own clips there. And clips of other ranks can have the same class."),
+            (np.concatenate([own, np.zeros((4, 8))], 1), "Your own columns stand first here, but in the gathered batch they start at rank · n. And the columns of other ranks can hold the same classes.")]
+
+# %% ../nbs/19_checks.ipynb #b0c4e6b8
 @exercise("5.6")
 def _(rank_targets):
     "Rows of one rank against all columns."
-    labels, n, rank = np.array([3, 1, 0, 1, 1, 3, 2, 0, 4, 2, 3, 3]), 4, 1
-    y = (labels[:, None] == labels).astype(float); own = labels[4:8]
-    expect(call(rank_targets, labels, rank, n), y[4:8], [
-        (y[4:8, 4:8], "These are the rank's rows against its own columns only. Every column of the gathered batch belongs to the matrix: (n, W·n)."),
-        (y[:4], "You always take the first n rows, those of rank 0. The clips of rank 1 start at 1 · n."),
-        (y[1:5], "You start at clip number `rank`; it is at rank · n that the clips of a rank start."),
-        (y, "These are the rows of all ranks; keep those from rank · n to (rank + 1) · n."),
-        (y[:, 4:8], "Rows and columns are exchanged: the rank's own clips should be the rows."),
-        (np.eye(12)[4:8], "You take the diagonal only, shifted to the rank. But clips of other ranks can have the same class, and those are right answers, too."),
-        (np.eye(4, 12), "You take a diagonal that starts at column 0: only rank 0 has its own clips there. And clips of other ranks can have the same class."),
-        (np.concatenate([(own[:, None] == own).astype(float), np.zeros((4, 8))], 1), "Your own columns stand first here, but in the gathered batch they start at rank · n. And the columns of other ranks can hold the same classes."),
-    ], name="your target")
+    labels, rank, n = _c5_ranks(); y = _c5_equal(labels)
+    expect(call(rank_targets, labels, rank, n), y[4:8], _mistakes_5_6(y), name="your target")
     return "Right. A common bug leaves the labels of other ranks out: clips of the same class on two GPUs are then pushed apart."
 
 # %% ../nbs/19_checks.ipynb #bb0345b5
-def _c6_rates(groups, named):
-    "The rate of each weight by name, from groups for an optimizer; None for those in no group."
+def _c6_groups(groups):
+    "Pairs (weight, rate) of the groups for an optimizer; `Wrong` where they are no such groups."
     if not isinstance(groups, (list, tuple)) or not all(isinstance(g, dict) and {"params", "lr"} <= set(g) for g in groups):
         raise Wrong('Give a list of dictionaries, each with "params" (a list of weights) and "lr" (a number).')
-    found = {}
-    for g in groups:
-        for p in g["params"]:
-            if isinstance(p, (tuple, str)): raise Wrong('"params" should hold the weights alone, without their names.')
-            if id(p) in found: raise Wrong("A weight stands in two groups; an optimizer would refuse that.")
-            found[id(p)] = float(g["lr"])
+    pairs = [(p, float(g["lr"])) for g in groups for p in g["params"]]
+    if any(isinstance(p, (tuple, str)) for p, _ in pairs): raise Wrong('"params" should hold the weights alone, without their names.')
+    if len({id(p) for p, _ in pairs}) < len(pairs): raise Wrong("A weight stands in two groups; an optimizer would refuse that.")
+    return pairs
+
+def _c6_rates(groups, named):
+    "The rate of each weight by name; None for those in no group."
+    found = {id(p): lr for p, lr in _c6_groups(groups)}
     return {n: found.get(id(p)) for n, p in named}
 
-# %% ../nbs/19_checks.ipynb #e84e5237
+# %% ../nbs/19_checks.ipynb #611f4831
+def _c6_named():
+    "Five weights with their names; the first one is frozen."
+    import torch
+    names = ["clip.visual.conv", "clip.text_projection", "video.position", "video.transformer", "clip.logit_scale"]
+    return [(n, torch.nn.Parameter(torch.zeros(2), requires_grad=n != "clip.visual.conv")) for n in names]
+
+# %% ../nbs/19_checks.ipynb #239c7e35
+def _mistakes_6_1(rates, lr, ratio):
+    frozen, (clip, head) = "clip.visual.conv", (np.array([r for n, r in rates.items() if n.startswith(part) and n != "clip.visual.conv"], float) for part in ("clip", "video"))
+    lacks = next((n for n, r in rates.items() if r is None and n != frozen), None)
+    return [(rates[frozen] is not None, "A frozen weight (clip.visual.conv) is in a group: leave out those whose requires_grad is False."),
+            (lacks, f"The weight {lacks} is in no group, so it would never move."),
+            ((clip == lr).all() and (head == lr * ratio).all(), "The two rates are exchanged: CLIP knows much already, so it gets the small one, lr · ratio."),
+            ((clip == lr).all() and (head == lr).all(), "All weights get the same rate: the ratio is not used."),
+            (np.allclose(clip, lr / ratio), "You divide by the ratio, and CLIP moves faster than the head. Multiply."),
+            (np.allclose(clip, ratio), "The ratio is a share of the rate, no rate: multiply it by lr."),
+            (not np.allclose(clip, lr * ratio) or not np.allclose(head, lr), f"With lr = {lr} and ratio = {ratio}, CLIP should get {lr * ratio} and the head {lr}; they get {clip.tolist()} and {head.tolist()}.")]
+
+# %% ../nbs/19_checks.ipynb #c3407567
 @exercise("6.1")
 def _(groups):
     "CLIP at a share of the rate, the head at the rate, frozen weights nowhere."
-    import torch
-    names = ["clip.visual.conv", "clip.text_projection", "video.position", "video.transformer", "clip.logit_scale"]
-    named = [(n, torch.nn.Parameter(torch.zeros(2), requires_grad=n != "clip.visual.conv")) for n in names]
-    rates, lr, ratio = _c6_rates(call(groups, list(named), .008, .25), named), .008, .25
-    clip, head = [rates[n] for n in names if n.startswith("clip") and "conv" not in n], [rates[n] for n in names if n.startswith("video")]
-    lacks = [n for n in names if rates[n] is None and "conv" not in n]
-    if rates["clip.visual.conv"] is not None: raise Wrong("A frozen weight (clip.visual.conv) is in a group: leave out those whose requires_grad is False.")
-    if lacks: raise Wrong(f"The weight {lacks[0]} is in no group, so it would never move.")
-    if clip == [lr, lr] and head == [lr * ratio] * 2: raise Wrong("The two rates are exchanged: CLIP knows much already, so it gets the small one, lr · ratio.")
-    if clip == [lr, lr] == head: raise Wrong("All weights get the same rate: the ratio is not used.")
-    if np.allclose(clip, lr / ratio): raise Wrong("You divide by the ratio, and CLIP moves faster than the head. Multiply.")
-    if np.allclose(clip, ratio): raise Wrong("The ratio is a share of the rate, no rate: multiply it by lr.")
-    if not np.allclose(clip, lr * ratio) or not np.allclose(head, lr): raise Wrong(f"With lr = {lr} and ratio = {ratio}, CLIP should get {lr * ratio} and the head {lr}; they get {clip} and {head}.")
+    named, lr, ratio = _c6_named(), .008, .25
+    rates = _c6_rates(call(groups, list(named), lr, ratio), named)
+    _tell(*_mistakes_6_1(rates, lr, ratio))
     return "Right: two groups, two rates, and nothing that is frozen."
 
 # %% ../nbs/19_checks.ipynb #076e9672
-def _c6_factor(x, warm, total):
-    return x / warm if x < warm else (1 + np.cos(np.pi * (x - warm) / (total - warm))) / 2
+def _c6_factor(x, warm, total): return x / warm if x < warm else (1 + np.cos(np.pi * (x - warm) / (total - warm))) / 2
 
+# %% ../nbs/19_checks.ipynb #b6dfa1e0
+def _mistakes_6_2(xs, warm, total):
+    def curve(f): return np.array([f(t) for t in xs])
+    return [(curve(lambda t: _c6_factor(t, 0, total)), "There is no warm-up: below `warm` the factor should climb in a straight line from 0 to 1."),
+            (curve(lambda t: t / warm if t < warm else _c6_factor(t, 0, total)), "Your cosine begins at time 0, not where the warm-up ends: the curve jumps there. Count from `warm`."),
+            (curve(lambda t: t / warm if t < warm else _c6_factor(t - warm, 0, total)), "Your cosine is stretched over `total`, though only `total` − `warm` is left for it: it does not reach 0."),
+            (curve(lambda t: t / warm if t < warm else np.cos(np.pi * (t - warm) / (total - warm))), "A cosine goes from 1 to −1, and a rate must not be negative: add 1 and halve it."),
+            (curve(lambda t: t / warm if t < warm else np.cos(np.pi / 2 * (t - warm) / (total - warm))), "This is a quarter of a cosine's wave: it falls steepest at its end. Take half of a wave, (1 + cos(π …)) / 2, which ends gently."),
+            (curve(lambda t: min(1, t / warm)), "After the warm-up your factor stays at 1; let it fall along half a cosine."),
+            (curve(lambda t: t / warm if t < warm else 1 - (t - warm) / (total - warm)), "Your factor falls in a straight line; let it fall along half a cosine.")]
+
+# %% ../nbs/19_checks.ipynb #bf261311
+def _c6_no_warm_up(factor):
+    "`Wrong` unless the factor begins at 1 where there is no warm-up."
+    zero = np.array([as_array(call(factor, t, 0, 4), "your factor") for t in (0., 2., 4.)])
+    if not np.allclose(zero, [1, .5, 0]): raise Wrong("Right with a warm-up; without one (warm = 0) the factor should be 1 at the beginning.")
+
+# %% ../nbs/19_checks.ipynb #752efc66
 @exercise("6.2")
 def _(factor):
     "A ramp, then half a cosine."
-    warm, total = 2., 10.
-    xs = np.arange(0, 10.25, .25)
+    xs, warm, total = np.arange(0, 10.25, .25), 2., 10.
     x = np.array([as_array(call(factor, float(t), warm, total), "your factor") for t in xs])
     if x.ndim > 1: raise Wrong("Give one number for one time.")
-    def curve(f): return np.array([f(t) for t in xs])
-    late = xs >= warm
-    expect(x, curve(lambda t: _c6_factor(t, warm, total)), [
-        (curve(lambda t: _c6_factor(t, 0, total)), "There is no warm-up: below `warm` the factor should climb in a straight line from 0 to 1."),
-        (curve(lambda t: t / warm if t < warm else _c6_factor(t, 0, total)), "Your cosine begins at time 0, not where the warm-up ends: the curve jumps there. Count from `warm`."),
-        (curve(lambda t: t / warm if t < warm else _c6_factor(t - warm, 0, total)), "Your cosine is stretched over `total`, though only `total` − `warm` is left for it: it does not reach 0."),
-        (curve(lambda t: t / warm if t < warm else np.cos(np.pi * (t - warm) / (total - warm))), "A cosine goes from 1 to −1, and a rate must not be negative: add 1 and halve it."),
-        (curve(lambda t: t / warm if t < warm else np.cos(np.pi / 2 * (t - warm) / (total - warm))), "This is a quarter of a cosine's wave: it falls steepest at its end. Take half of a wave, (1 + cos(π …)) / 2, which ends gently."),
-        (curve(lambda t: min(1, t / warm)), "After the warm-up your factor stays at 1; let it fall along half a cosine."),
-        (curve(lambda t: t / warm if t < warm else 1 - (t - warm) / (total - warm)), "Your factor falls in a straight line; let it fall along half a cosine."),
-    ], name="your curve")
-    zero = np.array([as_array(call(factor, t, 0, 4), "your factor") for t in (0., 2., 4.)])
-    if not np.allclose(zero, [1, .5, 0]): raise Wrong("Right with a warm-up; without one (warm = 0) the factor should be 1 at the beginning.")
+    expect(x, [_c6_factor(t, warm, total) for t in xs], _mistakes_6_2(xs, warm, total), name="your curve")
+    _c6_no_warm_up(factor)
     return "Right: 0, up to 1, and gently down to 0."
 
-# %% ../nbs/19_checks.ipynb #221b1f52
-@exercise("6.3")
-def _(accumulate):
-    "The gradient of a batch from parts of unequal sizes."
-    rng, most = np.random.default_rng(0), 4
-    parts, asked = [rng.normal(size=(n, 3)) + n for n in (4, 4, 2)], []
+# %% ../nbs/19_checks.ipynb #ecf28fe3
+def _c6_gradient(asked):
+    "The mean of the rows of a part; stands for a backward pass. `asked` gets the number of its clips."
     def gradient(part):
-        "The mean of the rows; stands for a backward pass."
         part = np.asarray(part)
         asked.append(len(part))
         if part.ndim != 2: raise Wrong("gradient takes one part (n,D), not a single row or a list of parts.")
         return part.mean(0)
-    x = call(accumulate, gradient, [p.copy() for p in parts])
+    return gradient
+
+def _c6_parts(): rng = np.random.default_rng(0); return [rng.normal(size=(n, 3)) + n for n in (4, 4, 2)]
+
+# %% ../nbs/19_checks.ipynb #92fa9351
+def _mistakes_6_3(parts):
     g = [p.mean(0) for p in parts]
-    if max(asked, default=0) > most: raise Wrong(f"You put the parts together, {max(asked)} clips at once; the memory holds {most}. Take them one by one.")
-    expect(x, np.concatenate(parts).mean(0), [
-        (sum(g), "This is the sum of the parts' gradients, as if the rate were three times as high: it must be a mean."),
-        (np.mean(g, 0), "You average over the parts, and the last one is smaller: its two clips count twice as much as the others. Weight each part by its clips."),
-        (sum(len(p) * h for p, h in zip(parts, g)), "You weight each part by its clips and do not divide by the number of all clips."),
-        (g[-1], "Only the last part is left: add to what was there, do not replace it. (In PyTorch: zero_grad once per step, not once per part.)"),
-        (g[0], "Only the first part counts: go through all of them."),
-        (g, "These are the gradients one by one; add them up."),
-    ], name="your gradient")
+    return [(sum(g), "This is the sum of the parts' gradients, as if the rate were three times as high: it must be a mean."),
+            (np.mean(g, 0), "You average over the parts, and the last one is smaller: its two clips count twice as much as the others. Weight each part by its clips."),
+            (sum(len(p) * h for p, h in zip(parts, g)), "You weight each part by its clips and do not divide by the number of all clips."),
+            (g[-1], "Only the last part is left: add to what was there, do not replace it. (In PyTorch: zero_grad once per step, not once per part.)"),
+            (g[0], "Only the first part counts: go through all of them."),
+            (g, "These are the gradients one by one; add them up.")]
+
+# %% ../nbs/19_checks.ipynb #9430f469
+@exercise("6.3")
+def _(accumulate):
+    "The gradient of a batch from parts of unequal sizes."
+    parts, asked = _c6_parts(), []
+    x = call(accumulate, _c6_gradient(asked), [p.copy() for p in parts])
+    if max(asked, default=0) > 4: raise Wrong(f"You put the parts together, {max(asked)} clips at once; the memory holds 4. Take them one by one.")
+    expect(x, np.concatenate(parts).mean(0), _mistakes_6_3(parts), name="your gradient")
     return "Right, with small parts in memory and the gradient of the large batch."
 
 # %% ../nbs/19_checks.ipynb #2a03bab7
@@ -730,9 +889,9 @@ def _(guess):
     x = as_array(guess, "your guess")
     if x.ndim: raise Wrong("Answer with one number, as in guess = 1.5.")
     if np.isclose(x, 1, atol=1e-6): return "Right: exactly 1. Each single sum is rounded back to 1, so nothing ever arrives. The next cell shows it."
-    if 1.9 <= x <= 2.1: raise Wrong("That is the exact sum. But bfloat16 keeps 8 binary digits, and its next number after 1 is 1.0078: where does 1.001 go?")
-    if 1 < x < 1.9: raise Wrong("You expect that part of it arrives. Look at one single sum: 1.001 is rounded to the nearest bfloat16 number. Which one is that? And then the next sum begins where this one ended.")
-    raise Wrong("Only additions of 0.001, starting from 1: the answer is not below 1, and not above 2.")
+    _tell((1.9 <= x <= 2.1, "That is the exact sum. But bfloat16 keeps 8 binary digits, and its next number after 1 is 1.0078: where does 1.001 go?"),
+          (1 < x < 1.9, "You expect that part of it arrives. Look at one single sum: 1.001 is rounded to the nearest bfloat16 number. Which one is that? And then the next sum begins where this one ended."),
+          (True, "Only additions of 0.001, starting from 1: the answer is not below 1, and not above 2."))
 
 # %% ../nbs/19_checks.ipynb #dc1f2041
 def _c6_fresh(seed):
@@ -749,46 +908,70 @@ def _c6_steps(model, optimizer, n):
         optimizer.zero_grad(); ((model(torch.randn(4, 3)) - 1)**2).mean().backward(); optimizer.step()
     return torch.cat([p.detach().flatten() for p in model.parameters()]).numpy().copy()
 
-def _c6_go_on(fill, *given):
+# %% ../nbs/19_checks.ipynb #afa4040b
+def _c6_through_a_file(state):
+    "A state as a careful loader reads it back; `Wrong` if it refuses."
+    import io, torch
+    file = io.BytesIO(); torch.save(state, file); file.seek(0)
+    try: return torch.load(file, weights_only=True)
+    except Exception: raise Wrong("Your state holds more than tensors and numbers, so a careful torch.load (weights_only=True) refuses it: keep state_dict()s, not the objects themselves.") from None
+
+# %% ../nbs/19_checks.ipynb #80f66810
+def _c6_stop(pack):
+    "A run, packed after three steps: its file, its weights after four more steps, and what it had in its three memories."
+    import copy, torch
+    model, optimizer = _c6_fresh(0)
+    _c6_steps(model, optimizer, 3)
+    memories = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()), torch.get_rng_state()
+    state = call(pack, model, optimizer, 3)
+    torch.set_rng_state(memories[2])
+    return _c6_through_a_file(state), _c6_steps(model, optimizer, 4), memories
+
+# %% ../nbs/19_checks.ipynb #46692229
+def _c6_go_on(fill):
     "The weights after four steps in a new process, where `fill(model, optimizer)` has put back what it has."
     model, optimizer = _c6_fresh(1)
     fill(model, optimizer)
     return _c6_steps(model, optimizer, 4)
 
-# %% ../nbs/19_checks.ipynb #2b9cdb4c
+def _c6_partly(memories, back):
+    "Put back weights, optimizer and random numbers, or some of them: `back` has a 1 for each that is."
+    import copy, torch
+    def fill(model, optimizer):
+        if back[0]: model.load_state_dict(memories[0])
+        if back[1]: optimizer.load_state_dict(copy.deepcopy(memories[1]))
+        if back[2]: torch.set_rng_state(memories[2])
+    return fill
+
+# %% ../nbs/19_checks.ipynb #c378fcbc
+_MISTAKES_6_5 = [
+    ((0, 0, 0), "Nothing of the old run has come back: load the state_dicts into the model and the optimizer that are given."),
+    ((1, 0, 1), "The weights are back, but the optimizer has forgotten its averages of the gradients: keep its state_dict too."),
+    ((1, 1, 0), "The random numbers start elsewhere, so other clips are drawn: keep torch.get_rng_state() and set it again."),
+    ((1, 0, 0), "The weights are back, and nothing else: the optimizer has forgotten its averages, and the random numbers start elsewhere."),
+    ((0, 1, 1), "The optimizer and the random numbers are back, but not the weights.")]
+
+# %% ../nbs/19_checks.ipynb #44eab888
+def _c6_unpacked(unpack, kept):
+    "The weights of a run that goes on with what the learner's function puts back, and the step that this returns."
+    steps = []
+    def fill(model, optimizer):
+        try: steps.append(call(unpack, kept, model, optimizer))
+        except NotTried: raise Wrong("unpack returns nothing: let it return the step, so that the loop knows where to go on.") from None
+    return _c6_go_on(fill), steps[0]
+
+# %% ../nbs/19_checks.ipynb #f52b4322
 @exercise("6.5")
 def _(answer):
     "Pack and unpack a run."
-    import copy, io, torch
+    import torch
     if not isinstance(answer, (tuple, list)) or len(answer) != 2: raise Wrong('Give both functions: check("6.5", (pack, unpack)).')
-    pack, unpack = answer
     with torch.random.fork_rng(devices=[]):
-        model, optimizer = _c6_fresh(0)
-        _c6_steps(model, optimizer, 3)
-        weights, memory, lot = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()), torch.get_rng_state()
-        state = call(pack, model, optimizer, 3)
-        torch.set_rng_state(lot)
-        file = io.BytesIO(); torch.save(state, file); file.seek(0)
-        try: kept = torch.load(file, weights_only=True)
-        except Exception: raise Wrong("Your state holds more than tensors and numbers, so a careful torch.load (weights_only=True) refuses it: keep state_dict()s, not the objects themselves.") from None
-        honest, steps = _c6_steps(model, optimizer, 4), []
-        def fill(m, o):
-            try: steps.append(call(unpack, kept, m, o))
-            except NotTried: raise Wrong("unpack returns nothing: let it return the step, so that the loop knows where to go on.") from None
-        x = _c6_go_on(fill)
-        ways = {"Nothing of the old run has come back: load the state_dicts into the model and the optimizer that are given.": (0, 0, 0),
-                "The weights are back, but the optimizer has forgotten its averages of the gradients: keep its state_dict too.": (1, 0, 1),
-                "The random numbers start elsewhere, so other clips are drawn: keep torch.get_rng_state() and set it again.": (1, 1, 0),
-                "The weights are back, and nothing else: the optimizer has forgotten its averages, and the random numbers start elsewhere.": (1, 0, 0),
-                "The optimizer and the random numbers are back, but not the weights.": (0, 1, 1)}
-        for said, (w, m_, r) in ways.items():
-            def partly(m, o):
-                if w: m.load_state_dict(weights)
-                if m_: o.load_state_dict(copy.deepcopy(memory))
-                if r: torch.set_rng_state(lot)
-            if np.array_equal(x, _c6_go_on(partly)): raise Wrong(said)
-    if steps[0] != 3: raise Wrong(f"The run was packed after step 3, and unpack returns {steps[0]!r}: return the step that pack was given.")
-    if not np.array_equal(x, honest): raise Wrong(f"The run goes on, but not as it would have: its weights differ by up to {np.abs(x - honest).max():.2g}.")
+        kept, honest, memories = _c6_stop(answer[0])
+        x, step = _c6_unpacked(answer[1], kept)
+        _tell(*[(np.array_equal(x, _c6_go_on(_c6_partly(memories, back))), said) for back, said in _MISTAKES_6_5])
+    _tell((step != 3, f"The run was packed after step 3, and unpack returns {step!r}: return the step that pack was given."),
+          (not np.array_equal(x, honest), f"The run goes on, but not as it would have: its weights differ by up to {np.abs(x - honest).max():.2g}."))
     return "Right: after four more steps all weights are the same, bit for bit."
 
 # %% ../nbs/19_checks.ipynb #823996f7
@@ -798,85 +981,99 @@ def _c7_frames(T=6, D=4): return np.random.default_rng(7).normal(0, 1, (T, D)) +
 @exercise("7.1")
 def _(guess):
     "The thing is known, the direction is a coin flip: a half."
-    x = float(as_array(guess, "your guess"))
-    if x > 1.001: raise Wrong("Answer with a share from 0 to 1, not in percent.")
-    if abs(x - 1 / 6) < .03: raise Wrong("One sixth is pure chance among six. But the thing is recognized without fail, so only two actions are left.")
-    if x > .9: raise Wrong("The thing is recognized without fail. But does a single frame show in which direction the door is moving?")
-    if x < 0 or abs(x - .5) > .06: raise Wrong("Go step by step: the thing is known, so two actions remain, and no frame tells them apart. How often is a coin right?")
+    x = as_array(guess, "your guess")
+    if x.ndim: raise Wrong("Answer with one number from 0 to 1, as in guess = 0.25.")
+    _tell((x > 1.001, "Answer with a share from 0 to 1, not in percent."),
+          (abs(x - 1 / 6) < .03, "One sixth is pure chance among six. But the thing is recognized without fail, so only two actions are left."),
+          (x > .9, "The thing is recognized without fail. But does a single frame show in which direction the door is moving?"),
+          (x < 0 or abs(x - .5) > .06, "Go step by step: the thing is known, so two actions remain, and no frame tells them apart. How often is a coin right?"))
     return "Right: one half. The thing is known, and then a coin is flipped. The next cells measure it."
 
 # %% ../nbs/19_checks.ipynb #f08e7682
 @exercise("7.2")
 def _(guess):
     "Of four summaries of a clip, the one that changes when it is reversed."
-    letter = str(guess).strip().upper()[:1]
-    no = {"A": "The largest value is the largest in whatever order the frames come.",
-          "B": "The standard deviation compares each frame with the mean, not with its neighbour in time. Shuffle the frames and it stays.",
-          "D": "The weight of a frame depends on what it shows. In the reversed clip the same frame has the same weight, in another place of the sum. This is why concept spotting fails, too."}
-    if letter in no: raise Wrong(no[letter])
-    if letter != "C": raise Wrong('Answer with one of the letters, as in guess = "A".')
+    _letter(guess, "C", {
+        "A": "The largest value is the largest in whatever order the frames come.",
+        "B": "The standard deviation compares each frame with the mean, not with its neighbour in time. Shuffle the frames and it stays.",
+        "D": "The weight of a frame depends on what it shows. In the reversed clip the same frame has the same weight, in another place of the sum. This is why concept spotting fails, too."})
     return "Right: each difference changes its sign. But all in between cancel, and what is left is (last - first) / (T - 1)."
 
 # %% ../nbs/19_checks.ipynb #10ae5935
+def _mistakes_7_3(f):
+    n, s = np.arange(6.), np.arange(4.) - 1.5
+    t = n - 2.5
+    return [(n @ f / (n @ n), "You do not subtract the mean of t. Then frames that are large all the time get a slope, although nothing changes."),
+            (n @ f / (t @ t), "Below the line t is centred, above it is not: a constant clip would get a slope."),
+            (t @ f, "The sum is right; divide it by the sum of the squares of t - mean(t)."),
+            (t @ f / 6, "Divide by the sum of the squares of t - mean(t), not by the number of frames."),
+            ((f[-1] - f[0]) / 5, "This is (last - first) / (T - 1): it uses two frames only. The line should go through all of them."),
+            (f @ s / (s @ s), "You run over the dimensions (axis 1). Time is axis 0."),
+            (-(t @ f) / (t @ t), "The sign is turned: what rises should have a positive slope."),
+            (np.abs(t @ f / (t @ t)), "You take the absolute value, and lose the sign. But the sign is what tells a clip from its twin.")]
+
+# %% ../nbs/19_checks.ipynb #97d5d9dd
 @exercise("7.3")
 def _(slope):
     "Least-squares slope of each dimension over time."
-    f = _c7_frames(); n = np.arange(6.); t = n - 2.5
-    s = np.arange(4.) - 1.5
-    expect(call(slope, f), t @ f / (t @ t), [
-        (n @ f / (n @ n), "You do not subtract the mean of t. Then frames that are large all the time get a slope, although nothing changes."),
-        (n @ f / (t @ t), "Below the line t is centred, above it is not: a constant clip would get a slope."),
-        (t @ f, "The sum is right; divide it by the sum of the squares of t - mean(t)."),
-        (t @ f / 6, "Divide by the sum of the squares of t - mean(t), not by the number of frames."),
-        ((f[-1] - f[0]) / 5, "This is (last - first) / (T - 1): it uses two frames only. The line should go through all of them."),
-        (f @ s / (s @ s), "You run over the dimensions (axis 1). Time is axis 0."),
-        (-(t @ f) / (t @ t), "The sign is turned: what rises should have a positive slope."),
-        (np.abs(t @ f / (t @ t)), "You take the absolute value, and lose the sign. But the sign is what tells a clip from its twin."),
-    ], name="your slope")
+    f, t = _c7_frames(), np.arange(6.) - 2.5
+    expect(call(slope, f), t @ f / (t @ t), _mistakes_7_3(f), name="your slope")
     return "Right. Reverse the frames, and every slope changes its sign."
 
 # %% ../nbs/19_checks.ipynb #e2e6cf01
+def _c7_waves(angle): return np.concatenate([np.sin(angle), np.cos(angle)], 1)      # angles (n,W) → table (n,2·W)
+
+# %% ../nbs/19_checks.ipynb #5df8fc8f
+def _mistakes_7_4(t, length):
+    turn, both = t / length, _c7_waves
+    mixed = np.stack([np.sin(2 * np.pi * turn), np.cos(2 * np.pi * turn)], -1).reshape(7, 6)
+    return [(both(turn), "The factor 2π is missing: after one wavelength the wave should have come back to where it began."),
+            (both(2 * np.pi * t * length), "You multiply by the wavelength; divide by it. A long wave should turn slowly."),
+            (both(360 * turn), "np.sin takes radians: a whole turn is 2π, not 360."),
+            (both(np.pi * turn), "A whole turn is 2π, not π."),
+            (mixed, "Sines and cosines alternate here. First come all sines, then all cosines."),
+            (both(2 * np.pi * turn)[:, [3, 4, 5, 0, 1, 2]], "The cosines stand first; the sines should."),
+            (both(2 * np.pi * (t + 1) / length), "Your moments begin at 1; the first one is t = 0, where all sines are 0."),
+            (np.sin(2 * np.pi * turn), "The cosines are missing. Without them two moments on both sides of a crest look alike.")]
+
+# %% ../nbs/19_checks.ipynb #6e990caa
 @exercise("7.4")
 def _(waves):
     "Sines of all wavelengths, then cosines."
-    length = np.array([4., 10, 25]); turn = np.arange(7)[:, None] / length
-    both = lambda a: np.concatenate([np.sin(a), np.cos(a)], 1)
-    mixed = np.stack([np.sin(2 * np.pi * turn), np.cos(2 * np.pi * turn)], -1).reshape(7, 6)
-    expect(call(waves, 7, length), both(2 * np.pi * turn), [
-        (both(turn), "The factor 2π is missing: after one wavelength the wave should have come back to where it began."),
-        (both(2 * np.pi * np.arange(7)[:, None] * length), "You multiply by the wavelength; divide by it. A long wave should turn slowly."),
-        (both(360 * turn), "np.sin takes radians: a whole turn is 2π, not 360."),
-        (both(np.pi * turn), "A whole turn is 2π, not π."),
-        (mixed, "Sines and cosines alternate here. First come all sines, then all cosines."),
-        (both(2 * np.pi * turn)[:, [3, 4, 5, 0, 1, 2]], "The cosines stand first; the sines should."),
-        (both(2 * np.pi * (np.arange(7)[:, None] + 1) / length), "Your moments begin at 1; the first one is t = 0, where all sines are 0."),
-        (np.sin(2 * np.pi * turn), "The cosines are missing. Without them two moments on both sides of a crest look alike."),
-    ], name="your table")
+    t, length = np.arange(7)[:, None], np.array([4., 10, 25])
+    expect(call(waves, 7, length), _c7_waves(2 * np.pi * t / length), _mistakes_7_4(t, length), name="your table")
     return "Right. set_positions does this with 96 wavelengths from 4 to 256 frames, and scales the result."
 
-# %% ../nbs/19_checks.ipynb #05756b92
+# %% ../nbs/19_checks.ipynb #42fadd44
+def _c7_batch(): return np.random.default_rng(5).normal(size=(3, 4, 2)), np.array([0, 3, 2]), np.array([1, 0, 3, 2])      # frames, labels, partner
+
+# %% ../nbs/19_checks.ipynb #890ad957
+def _frames_7_5(x):
+    def with_twins(z): return np.concatenate([x, z])
+    return [(with_twins(x[::-1]), "You reverse the clips of the batch (axis 0); reverse the frames within each clip, axis 1."),
+            (with_twins(x[:, :, ::-1]), "You reverse the dimensions of each frame (axis 2); time is axis 1."),
+            (with_twins(x), "The second half is played forwards, too: reverse its frames."),
+            (x[:, ::-1], "The clips themselves are missing; put the twins behind them."),
+            (np.concatenate([x[:, ::-1], x]), "The twins stand first; the clips themselves should."),
+            (np.concatenate([x, x[:, ::-1]], 1), "You join along time (axis 1): each clip runs forwards and then backwards. Join along the batch, axis 0.")]
+
+# %% ../nbs/19_checks.ipynb #a2ea0e2e
+def _labels_7_5(y, partner):
+    return [(np.concatenate([y, y]), "The twins have kept their labels. Played backwards, a clip belongs to the partner."),
+            (np.concatenate([y, partner[y][::-1]]), "The labels of the twins are in reverse order. The clips keep their order in the batch; only their frames are reversed."),
+            (np.concatenate([y, y[::-1]]), "You reverse the order of the labels. The order of the clips stays; each label turns into its partner's."),
+            (np.concatenate([y, partner[:3]]), "These are the first entries of partner; look up the label of each clip: partner[labels]."),
+            (partner[y], "The labels of the clips themselves are missing before those of the twins.")]
+
+# %% ../nbs/19_checks.ipynb #88f004b1
 @exercise("7.5")
 def _(twins):
     "A batch and behind it the same clips backwards, under the partner's labels."
-    x = np.random.default_rng(5).normal(size=(3, 4, 2)); y, partner = np.array([0, 3, 0]), np.array([1, 0, 3, 2])
+    x, y, partner = _c7_batch()
     got = call(twins, x.copy(), y.copy(), partner.copy())
     if not isinstance(got, (tuple, list)) or len(got) != 2: raise Wrong("Return two things: the frames and the labels.")
-    with_twins = lambda z: np.concatenate([x, z])
-    expect(got[0], with_twins(x[:, ::-1]), [
-        (with_twins(x[::-1]), "You reverse the clips of the batch (axis 0); reverse the frames within each clip, axis 1."),
-        (with_twins(x[:, :, ::-1]), "You reverse the dimensions of each frame (axis 2); time is axis 1."),
-        (with_twins(x), "The second half is played forwards, too: reverse its frames."),
-        (x[:, ::-1], "The clips themselves are missing; put the twins behind them."),
-        (np.concatenate([x[:, ::-1], x]), "The twins stand first; the clips themselves should."),
-        (np.concatenate([x, x[:, ::-1]], 1), "You join along time (axis 1): each clip runs forwards and then backwards. Join along the batch, axis 0."),
-    ], name="your batch")
-    expect(got[1], np.concatenate([y, partner[y]]), [
-        (np.concatenate([y, y]), "The twins have kept their labels. Played backwards, a clip belongs to the partner."),
-        (np.concatenate([y, partner[y][::-1]]), "The labels of the twins are in reverse order. The clips keep their order in the batch; only their frames are reversed."),
-        (np.concatenate([y, y[::-1]]), "You reverse the order of the labels. The order of the clips stays; each label turns into its partner's."),
-        (np.concatenate([y, partner[:3]]), "These are the first entries of partner; look up the label of each clip: partner[labels]."),
-        (partner[y], "The labels of the clips themselves are missing before those of the twins."),
-    ], name="your labels")
+    expect(got[0], np.concatenate([x, x[:, ::-1]]), _frames_7_5(x), name="your batch")
+    expect(got[1], np.concatenate([y, partner[y]]), _labels_7_5(y, partner), name="your labels")
     return "Right. It costs no frame to encode: the vectors are there, only their order changes."
 
 # %% ../nbs/19_checks.ipynb #4a0c7ef0
@@ -886,38 +1083,42 @@ def _c8_t(v, q=2.776):
     return np.mean(v) + np.array([-half, half])
 
 # %% ../nbs/19_checks.ipynb #150b1110
+def _mistakes_8_1(v):
+    s, m = np.std(v, ddof=1), v.mean()
+    def around(half): return np.array([m - half, m + half])
+    return [(_c8_t(v, 1.96), "You multiply by 1.96, which is right for many values. Five values know their own spread badly, so Student's factor for four degrees of freedom is larger: 2.776."),
+            (around(2.776 * np.std(v) / 5**.5), "Your standard deviation divides by 5; divide by 4 (ddof=1), since the mean was fitted to the same five values."),
+            (around(2.776 * s), "This is the range of single seeds; the mean of five is steadier: divide by the square root of 5."),
+            (around(2.776 * s / 5), "You divide by 5; divide by the square root of 5."),
+            (around(s / 5**.5), "This is one standard error to each side; multiply it by 2.776."),
+            (np.array([v.min(), v.max()]), "The smallest and the largest seed are no interval of the mean: with more seeds they would only move further apart."),
+            (np.array([m, 2.776 * s / 5**.5]), "You give the mean and the half width; give the lower and the upper end.")]
+
+# %% ../nbs/19_checks.ipynb #b630e6d1
 @exercise("8.1")
 def _(interval):
     "The interval of a mean of five values."
     v = np.array([.91, .94, .90, .97, .93])
-    s, m = np.std(v, ddof=1), v.mean()
-    around = lambda half: np.array([m - half, m + half])
-    expect(call(interval, v.copy()), _c8_t(v), [
-        (_c8_t(v, 1.96), "You multiply by 1.96, which is right for many values. Five values know their own spread badly, so Student's factor for four degrees of freedom is larger: 2.776."),
-        (around(2.776 * np.std(v) / 5**.5), "Your standard deviation divides by 5; divide by 4 (ddof=1), since the mean was fitted to the same five values."),
-        (around(2.776 * s), "This is the range of single seeds; the mean of five is steadier: divide by the square root of 5."),
-        (around(2.776 * s / 5), "You divide by 5; divide by the square root of 5."),
-        (around(s / 5**.5), "This is one standard error to each side; multiply it by 2.776."),
-        (np.array([v.min(), v.max()]), "The smallest and the largest seed are no interval of the mean: with more seeds they would only move further apart."),
-        (np.array([m, 2.776 * s / 5**.5]), "You give the mean and the half width; give the lower and the upper end."),
-    ], name="your interval")
+    expect(call(interval, v.copy()), _c8_t(v), _mistakes_8_1(v), name="your interval")
     return "Right. scipy.stats.t.interval gives the same."
 
 # %% ../nbs/19_checks.ipynb #7a04a75a
+def _mistakes_8_2(a, b):
+    d, spread = a - b, lambda v: np.var(v, ddof=1)
+    low, high = _c8_t(d)
+    def ends(d, half): return np.array([d - half, d, d + half])
+    return [(ends(d.mean(), 2.776 * ((spread(a) + spread(b)) / 5)**.5), "You add the spreads of both settings. That is right for different clips; here each seed gave both settings the same clips, so its luck cancels: take the five differences first, then their interval."),
+            (ends(-d.mean(), (high - low) / 2), "The sign is the wrong way round: a minus b."),
+            (np.array([low, high, d.mean()]), "The order is: lower end, mean, upper end."),
+            (np.array([d.min(), d.mean(), d.max()]), "The smallest and the largest difference are no interval of the mean.")]
+
+# %% ../nbs/19_checks.ipynb #0ee44ec2
 @exercise("8.2")
 def _(difference):
     "A paired difference, and its interval."
     a, b = np.array([.62, .70, .55, .66, .74]), np.array([.60, .67, .54, .63, .71])
-    def ends(d, half): return np.array([d - half, d, d + half])
-    spread = lambda v: np.var(v, ddof=1)
-    d = a - b
-    low, high = _c8_t(d)
-    expect(call(difference, a.copy(), b.copy()), np.array([low, d.mean(), high]), [
-        (ends(d.mean(), 2.776 * ((spread(a) + spread(b)) / 5)**.5), "You add the spreads of both settings. That is right for different clips; here each seed gave both settings the same clips, so its luck cancels: take the five differences first, then their interval."),
-        (ends(-d.mean(), (high - low) / 2), "The sign is the wrong way round: a minus b."),
-        (np.array([low, high, d.mean()]), "The order is: lower end, mean, upper end."),
-        (np.array([d.min(), d.mean(), d.max()]), "The smallest and the largest difference are no interval of the mean."),
-    ], name="your answer")
+    low, high = _c8_t(a - b)
+    expect(call(difference, a.copy(), b.copy()), np.array([low, (a - b).mean(), high]), _mistakes_8_2(a, b), name="your answer")
     return "Right. All settings of a question share their clips seed by seed, so this is how to compare them."
 
 # %% ../nbs/19_checks.ipynb #ea8873fc
@@ -925,202 +1126,244 @@ def _(difference):
 def _(guess):
     "Places: mean pooling is ahead of spotting."
     said = "".join(x for x in str(guess).upper() if x.isalpha())
-    if said not in ("M", "S", "E"): raise Wrong('Answer with one letter, M, S or E, as in guess = "S".')
-    if said == "S": raise Wrong("That is what the first picture suggests. But who looks at the best frames only looks at the close-up, and the close-up does not show the place.")
-    if said == "E": raise Wrong("They are far from equal: the half of the answer that the close-up lacks is in all the other frames.")
+    _tell((said not in ("M", "S", "E"), 'Answer with one letter, M, S or E, as in guess = "S".'),
+          (said == "S", "That is what the first picture suggests. But who looks at the best frames only looks at the close-up, and the close-up does not show the place."),
+          (said == "E", "They are far from equal: the half of the answer that the close-up lacks is in all the other frames."))
     return "Right: mean pooling. The place is in the frames that spotting gives no weight to."
 
 # %% ../nbs/19_checks.ipynb #754afca5
+_C8_CASES = {(.01, .05): "confirmed", (-.08, -.02): "contradicted", (-.03, .04): "not settled", (.0, .05): "not settled", (-.001, .2): "not settled", (-.2, .001): "not settled"}
+
+def _mistakes_8_4(x, right, low, high):
+    where, open_ = f"A difference between {low:g} and {high:g}", right == "not settled"
+    return [(open_ and low < 0 < high, f"{where} may be zero, and of either sign: that is not settled, wherever its middle lies."),
+            (open_, f"{where} has zero at its very end: call that not settled, too."),
+            (x == "not settled", f"{where} does not hold zero: something is settled here."),
+            (True, f"{where}: you have the sign the wrong way round. Above zero the claim is confirmed.")]
+
+# %% ../nbs/19_checks.ipynb #4d77a128
 @exercise("8.4")
 def _(verdict):
     "From the interval of a difference to one of three words."
-    cases = {(.01, .05): "confirmed", (-.08, -.02): "contradicted", (-.03, .04): "not settled", (.0, .05): "not settled", (-.001, .2): "not settled", (-.2, .001): "not settled"}
-    for (low, high), right in cases.items():
+    for (low, high), right in _C8_CASES.items():
         x = call(verdict, low, high)
-        if x not in ("confirmed", "contradicted", "not settled"): raise Wrong(f'Answer "confirmed", "contradicted" or "not settled", not {x!r}.')
-        if x == right: continue
-        where = f"A difference between {low:g} and {high:g}"
-        if right == "not settled" and low < 0 < high: raise Wrong(f"{where} may be zero, and of either sign: that is not settled, wherever its middle lies.")
-        if right == "not settled": raise Wrong(f"{where} has zero at its very end: call that not settled, too.")
-        if x == "not settled": raise Wrong(f"{where} does not hold zero: something is settled here.")
-        raise Wrong(f"{where}: you have the sign the wrong way round. Above zero the claim is confirmed.")
+        if not isinstance(x, str) or x not in _C8_CASES.values(): raise Wrong(f'Answer "confirmed", "contradicted" or "not settled", not {x!r}.')
+        if x != right: _tell(*_mistakes_8_4(x, right, low, high))
     return "Right. Note the third word: not settled is an answer, and it is not the same as no effect."
 
 # %% ../nbs/19_checks.ipynb #84c0a917
 @exercise("8.5")
 def _(guess):
     "The chance of at least one false alarm in twenty."
-    x = as_array(guess, "your guess")
-    if x.ndim or not 0 <= x <= 1: raise Wrong("Answer with a chance from 0 to 1, as in guess = 0.5.")
-    if np.isclose(x, .05): raise Wrong("That is the chance of a false alarm in one comparison. There are twenty.")
-    if np.isclose(x, 1): raise Wrong("20 × 0.05 = 1 is the number of false alarms to be expected. The chance of at least one is smaller, since sometimes there are two, and sometimes none.")
-    if np.isclose(x, .95**20, atol=.01): raise Wrong("That is the chance of none at all; of at least one it is the rest.")
-    if abs(x - (1 - .95**20)) > .03: raise Wrong("Each comparison is without false alarm with chance 0.95. What is the chance that all twenty are?")
+    x = _share(guess, "a chance")
+    _tell((np.isclose(x, .05), "That is the chance of a false alarm in one comparison. There are twenty."),
+          (np.isclose(x, 1), "20 × 0.05 = 1 is the number of false alarms to be expected. The chance of at least one is smaller, since sometimes there are two, and sometimes none."),
+          (np.isclose(x, .95**20, atol=.01), "That is the chance of none at all; of at least one it is the rest."),
+          (abs(x - (1 - .95**20)) > .03, "Each comparison is without false alarm with chance 0.95. What is the chance that all twenty are?"))
     return "Right: 1 - 0.95**20 = 0.64. So a table of twenty verdicts probably holds a wrong one, and single narrow verdicts deserve new seeds."
 
 # %% ../nbs/19_checks.ipynb #80b8ec9d
+_SLIPS_9_1 = {
+    4: "Four frames over the whole video are 150 seconds apart. The four must fall into three seconds.",
+    16: "Sixteen is what explain takes if you say nothing. In ten minutes they are 37.5 seconds apart.",
+    200: "That puts one frame into every three seconds; four are wanted.",
+    600: "One frame a second puts three into three seconds; four are wanted.",
+    2400: "You count four frames a second; four in three seconds are wanted.",
+    80: "Are these minutes taken for 60 seconds? Ten minutes have 600.",
+    1200: "Two a second are enough, and more than is needed: they put six into three seconds."}
+
+# %% ../nbs/19_checks.ipynb #432a051b
 @exercise("9.1")
 def _(guess):
     "Four frames within any three seconds of ten minutes."
     x = as_array(guess, "your answer")
     if x.ndim: raise Wrong("Answer with one number, as in guess = 100.")
-    said = {4: "Four frames over the whole video are 150 seconds apart. The four must fall into three seconds.",
-            16: "Sixteen is what explain takes if you say nothing. In ten minutes they are 37.5 seconds apart.",
-            200: "That puts one frame into every three seconds; four are wanted.",
-            600: "One frame a second puts three into three seconds; four are wanted.",
-            2400: "You count four frames a second; four in three seconds are wanted.",
-            80: "Are these minutes taken for 60 seconds? Ten minutes have 600.",
-            1200: "Two a second are enough, and more than is needed: they put six into three seconds."}
-    for n, sentence in said.items():
-        if x == n: raise Wrong(sentence)
+    _tell(*[(x == n, said) for n, said in _SLIPS_9_1.items()])
     if 800 <= x <= 804: return "Right: a frame every 0.75 seconds, fps = 4 / 3."
     raise Wrong(f"Four frames within three seconds: how far apart may they be? {x:g} frames are {600 / x:.3g} s apart." if x > 0 else "A number of frames is above zero.")
 
 # %% ../nbs/19_checks.ipynb #ce926f35
-def _c9_blocks():
-    "Frames (N,D) as blocks with their times, which reuse one piece of memory."
-    rng = np.random.default_rng(3)
-    frames, times = rng.normal(size=(18, 5)), np.arange(18) * .5 + 10
+def _c9_frames():
+    "Frames (N,D), their times, and a phrase (D,); the eighth frame fits best."
+    frames = np.random.default_rng(3).normal(size=(18, 5))
     frames[7] = np.array([2., 1, 0, 0, 1]) * .9
-    memory = np.zeros((6, 5))
-    def stream():
-        for i in range(0, 18, 6):
-            memory[:] = frames[i:i + 6]
-            yield memory, times[i:i + 6]
-    return stream, frames, times
+    return frames, np.arange(18) * .5 + 10, np.array([2., 1, 0, 0, 1])
 
+def _c9_blocks(frames, times, n=6):
+    "The same as blocks with their times, which reuse one piece of memory."
+    memory = np.zeros((n, frames.shape[1]))
+    for i in range(0, len(frames), n):
+        memory[:] = frames[i:i + n]
+        yield memory, times[i:i + n]
+
+# %% ../nbs/19_checks.ipynb #4a8c37ee
+def _mistakes_9_2(x, frames, times, phrase):
+    "(x is what the mistake gives, sentence) for an answer x = (cosine, time)."
+    n, p, dot = np.linalg.norm(frames, axis=1), np.linalg.norm(phrase), frames @ phrase
+    cosine, same = dot / n / p, lambda a, b: np.isclose(a, b)
+    last, best, when = cosine[12:], cosine.max(), times[cosine.argmax()]
+    stale = same(x[0], last.max()) and not same(x[0], best)
+    return [(same(x[0], when) and same(x[1], best), "Right numbers in the wrong order: first the cosine, then the time."),
+            (stale and same(x[1], times[12:][last.argmax()]), "You return the best frame of the last block: keep the best of all blocks, and replace it only by a better one."),
+            (stale, "You keep the blocks and look at them at the end. A long video does not fit into memory, and here each block takes the place of the one before it. Compare while they come."),
+            (same(x[0], dot.max()), "These are products, no cosines: divide by the lengths of the frame and of the phrase."),
+            (same(x[0], dot.max() / p) or same(x[0], (dot / n).max()), "You divide by one of the two lengths only: a cosine divides by that of the frame and by that of the phrase."),
+            (same(x[0], best), f"The cosine is right, and the time is not: {x[1]:g} s instead of {when:g} s. The place within a block is no time: use the block's own times."),
+            (same(x[0], cosine[:6].max()), "You return the best frame of the first block: go through all of them."),
+            (True, f"The highest cosine should be {best:.3f} at {when:g} s, and you give {x[0]:.3f} at {x[1]:g} s.")]
+
+# %% ../nbs/19_checks.ipynb #6738ff86
 @exercise("9.2")
 def _(best):
     "The best frame of a stream, by cosine."
-    stream, frames, times = _c9_blocks()
-    phrase = np.array([2., 1, 0, 0, 1])
-    n, p = np.linalg.norm(frames, axis=1), np.linalg.norm(phrase)
-    cosine, dot = frames @ phrase / n / p, frames @ phrase
-    x = as_array(call(best, stream(), phrase.copy()), "your answer")
+    frames, times, phrase = _c9_frames()
+    cosine = _unit(frames) @ _unit(phrase)
+    x = as_array(call(best, _c9_blocks(frames, times), phrase.copy()), "your answer")
     if x.shape != (2,): raise Wrong(f"Return two numbers, the highest cosine and its time; your answer has the shape {x.shape}.")
-    right = np.array([cosine.max(), times[cosine.argmax()]])
-    last, late = cosine[12:], np.tile(cosine[12:], 3)
-    if np.allclose(x, right, atol=1e-5): return "Right, with one block in memory at a time."
-    if np.isclose(x[0], right[1]) and np.isclose(x[1], right[0]): raise Wrong("Right numbers in the wrong order: first the cosine, then the time.")
-    if np.isclose(x[0], late.max()) and not np.isclose(x[0], right[0]):
-        if np.isclose(x[1], times[12:][last.argmax()]): raise Wrong("You return the best frame of the last block: keep the best of all blocks, and replace it only by a better one.")
-        raise Wrong("You keep the blocks and look at them at the end. A long video does not fit into memory, and here each block takes the place of the one before it. Compare while they come.")
-    if np.isclose(x[0], dot.max()): raise Wrong("These are products, no cosines: divide by the lengths of the frame and of the phrase.")
-    if np.isclose(x[0], dot.max() / p) or np.isclose(x[0], (dot / n).max()): raise Wrong("You divide by one of the two lengths only: a cosine divides by that of the frame and by that of the phrase.")
-    if np.isclose(x[0], right[0]): raise Wrong(f"The cosine is right, and the time is not: {x[1]:g} s instead of {right[1]:g} s. The place within a block is no time: use the block's own times.")
-    if np.isclose(x[0], cosine[:6].max()): raise Wrong("You return the best frame of the first block: go through all of them.")
-    raise Wrong(f"The highest cosine should be {right[0]:.3f} at {right[1]:g} s, and you give {x[0]:.3f} at {x[1]:g} s.")
+    if np.allclose(x, [cosine.max(), times[cosine.argmax()]], atol=1e-5): return "Right, with one block in memory at a time."
+    _tell(*_mistakes_9_2(x, frames, times, phrase))
 
-# %% ../nbs/19_checks.ipynb #908400fd
+# %% ../nbs/19_checks.ipynb #e3a207c6
+_C9_CASES = dict(plain=([(1., 2.), (2.5, 4.), (9., 10.)], 1.), chained=([(1., 2.), (2.8, 3.), (3.8, 5.)], 1.), nested=([(0., 8.), (2., 3.), (8.5, 9.)], 1.),
+                 unsorted=([(6., 7.), (1., 2.), (2.5, 3.)], 1.), empty=([], 1.), touching=([(0., 1.), (2., 3.)], 1.), apart=([(0., 1.), (2., 3.)], .5))
+
+def _c9_merge(ws, gap):
+    found = []
+    for a, b in sorted(ws):
+        if found and a - found[-1][1] <= gap: found[-1] = (found[-1][0], max(found[-1][1], b))
+        else: found.append((a, b))
+    return found
+
+# %% ../nbs/19_checks.ipynb #a8b60b23
+def _mistakes_9_3(x):
+    "(it is the mistake, sentence) for the answers x to the cases, by their names."
+    return [(x["plain"] == [(1., 2.), (2.5, 4.), (9., 10.)], "(1, 2) and (2.5, 4) are half a second apart, and gap is 1: they should become (1, 4)."),
+            (x["plain"] == [(1., 10.)] or x["apart"] == [(0., 3.)], "You join everything; windows further apart than gap stay two."),
+            (x["plain"] == [(2., 2.5), (9., 10.)], "You return the pause between two windows; return what it joins."),
+            (x["chained"] != [(1., 5.)], f"Three windows in a row, each 0.8 s after the one before, should become (1, 5), and give {x['chained']}: compare with the window that you are building, not with the one before it."),
+            (x["nested"] != [(0., 9.)], f"(0, 8), (2, 3), (8.5, 9) should become (0, 9), and give {x['nested']}: the end of a joined window is the later of both ends."),
+            (x["unsorted"] != [(1., 3.), (6., 7.)], f"(6, 7), (1, 2), (2.5, 3) should become (1, 3), (6, 7), and give {x['unsorted']}: sort them first."),
+            (x["empty"], "Of no windows there should be none."),
+            (x["touching"] != [(0., 3.)], "Windows exactly gap apart should be joined: use <=.")]
+
+# %% ../nbs/19_checks.ipynb #6ebcb2e7
+def _c9_listed(x):
+    "Windows as a list of pairs of numbers, else `Wrong`."
+    try: return [tuple(float(v) for v in w) for w in x]
+    except (TypeError, ValueError): raise Wrong("Return a list of pairs (start, end).") from None
+
+# %% ../nbs/19_checks.ipynb #5b4d727a
 @exercise("9.3")
 def _(merge):
     "Windows that nearly touch become one."
-    def right(ws, gap):
-        found = []
-        for a, b in sorted(ws):
-            if found and a - found[-1][1] <= gap: found[-1] = (found[-1][0], max(found[-1][1], b))
-            else: found.append((a, b))
-        return found
-    def listed(x):
-        try: return [tuple(float(v) for v in w) for w in x]
-        except (TypeError, ValueError): raise Wrong("Return a list of pairs (start, end).") from None
-    cases = [([(1., 2.), (2.5, 4.), (9., 10.)], 1.), ([(1., 2.), (2.8, 3.), (3.8, 5.)], 1.), ([(0., 8.), (2., 3.), (8.5, 9.)], 1.), ([(6., 7.), (1., 2.), (2.5, 3.)], 1.), ([], 1.), ([(0., 1.), (2., 3.)], 1.), ([(0., 1.), (2., 3.)], .5)]
-    answers = [listed(call(merge, list(ws), gap)) for ws, gap in cases]
-    chained, nested, unsorted, empty, touching, apart = answers[1], answers[2], answers[3], answers[4], answers[5], answers[6]
-    if answers[0] == [(1., 2.), (2.5, 4.), (9., 10.)]: raise Wrong("(1, 2) and (2.5, 4) are half a second apart, and gap is 1: they should become (1, 4).")
-    if answers[0] == [(1., 10.)] or apart == [(0., 3.)]: raise Wrong("You join everything; windows further apart than gap stay two.")
-    if answers[0] == [(2., 2.5), (9., 10.)]: raise Wrong("You return the pause between two windows; return what it joins.")
-    if chained != [(1., 5.)]: raise Wrong(f"Three windows in a row, each 0.8 s after the one before, should become (1, 5), and give {chained}: compare with the window that you are building, not with the one before it.")
-    if nested != [(0., 9.)]: raise Wrong(f"(0, 8), (2, 3), (8.5, 9) should become (0, 9), and give {nested}: the end of a joined window is the later of both ends.")
-    if unsorted != [(1., 3.), (6., 7.)]: raise Wrong(f"(6, 7), (1, 2), (2.5, 3) should become (1, 3), (6, 7), and give {unsorted}: sort them first.")
-    if empty: raise Wrong("Of no windows there should be none.")
-    if touching != [(0., 3.)]: raise Wrong("Windows exactly gap apart should be joined: use <=.")
-    for (ws, gap), x in zip(cases, answers):
-        if x != right(ws, gap): raise Wrong(f"{ws} with gap {gap:g} should become {right(ws, gap)}, and gives {x}.")
+    x = {name: _c9_listed(call(merge, list(ws), gap)) for name, (ws, gap) in _C9_CASES.items()}
+    _tell(*_mistakes_9_3(x))
+    for name, (ws, gap) in _C9_CASES.items():
+        if x[name] != _c9_merge(ws, gap): raise Wrong(f"{ws} with gap {gap:g} should become {_c9_merge(ws, gap)}, and gives {x[name]}.")
     return "Right: sorted, joined in a chain, and nothing is lost."
 
 # %% ../nbs/19_checks.ipynb #e00cd646
+_C9_TAGS = {"b.mp4": ["tree", "cactus", "cat"], "a.mp4": ["star", "tree"], "c.mp4": ["cat", "star", "car"], "d.mp4": []}
+
+def _c9_found(find, word):
+    "The clips that a learner's function finds for a word."
+    x = call(find, {k: {"classname_topk": list(v)} for k, v in _C9_TAGS.items()}, word)
+    if isinstance(x, (str, dict)) or not hasattr(x, "__iter__"): raise Wrong("Return a list of clips.")
+    return list(x)
+
+# %% ../nbs/19_checks.ipynb #62789946
+def _mistakes_9_4(cat, tree, none, parts):
+    "(it is the mistake, sentence) for what is found for the words cat, tree and umbrella, and for parts of words."
+    return [(cat and isinstance(cat[0], (tuple, list)), "Return the names of the clips alone."),
+            (sorted(map(str, cat)) == ["b.mp4", "c.mp4"] and cat != ["c.mp4", "b.mp4"], 'For "cat", c.mp4 comes first: it is its first word, and only the third of b.mp4. Sort by the place of the word.'),
+            (len(cat) > 2, f'For "cat" you find {", ".join(map(str, cat))}: only b.mp4 and c.mp4 have that word.'),
+            (parts, 'You find "act" in "cactus": compare whole words, not parts of them.'),
+            (none, "A word that no clip has should find none."),
+            (cat != ["c.mp4", "b.mp4"] or tree != ["b.mp4", "a.mp4"], f'"cat" should find c.mp4, b.mp4 and "tree" b.mp4, a.mp4; you find {cat} and {tree}.')]
+
+# %% ../nbs/19_checks.ipynb #f3e0a7da
 @exercise("9.4")
 def _(find):
     "Clips by one of their words, those that name it earliest first."
-    tags = {"b.mp4": {"classname_topk": ["tree", "cactus", "cat"]}, "a.mp4": {"classname_topk": ["star", "tree"]}, "c.mp4": {"classname_topk": ["cat", "star", "car"]}, "d.mp4": {"classname_topk": []}}
-    def listed(word):
-        x = call(find, {k: {n: list(v) for n, v in e.items()} for k, e in tags.items()}, word)
-        if isinstance(x, (str, dict)) or not hasattr(x, "__iter__"): raise Wrong("Return a list of clips.")
-        return list(x)
-    cat, tree, none = listed("cat"), listed("tree"), listed("umbrella")
-    if cat and isinstance(cat[0], (tuple, list)): raise Wrong("Return the names of the clips alone.")
-    if sorted(map(str, cat)) == ["b.mp4", "c.mp4"] and cat != ["c.mp4", "b.mp4"]: raise Wrong('For "cat", c.mp4 comes first: it is its first word, and only the third of b.mp4. Sort by the place of the word.')
-    if len(cat) > 2: raise Wrong(f'For "cat" you find {", ".join(map(str, cat))}: only b.mp4 and c.mp4 have that word.')
-    if "b.mp4" in listed("act") or "c.mp4" in listed("ca"): raise Wrong('You find "act" in "cactus": compare whole words, not parts of them.')
-    if none: raise Wrong("A word that no clip has should find none.")
-    if cat != ["c.mp4", "b.mp4"] or tree != ["b.mp4", "a.mp4"]: raise Wrong(f'"cat" should find c.mp4, b.mp4 and "tree" b.mp4, a.mp4; you find {cat} and {tree}.')
+    cat, tree, none = (_c9_found(find, w) for w in ("cat", "tree", "umbrella"))
+    _tell(*_mistakes_9_4(cat, tree, none, "b.mp4" in _c9_found(find, "act") or "c.mp4" in _c9_found(find, "ca")))
     return "Right: a search engine for clips, in two lines."
 
 # %% ../nbs/19_checks.ipynb #9e857087
+_C10_NAME, _C10_LABEL = "--07WQ2iBlw", 166
+_C10_FILES = [".DS_Store", "img_00001.jpg", "img_00002.jpg", "img_00003.jpg", "img_00003.jpg.part", "thumbs.db"]
+
+# %% ../nbs/19_checks.ipynb #07bf0e21
+def _mistakes_10_1(said):
+    name, label, tidy = _C10_NAME, _C10_LABEL, " ".join(said.split())
+    return [(tidy == f"{name} 6 {label}", "You count all files; there are six in the folder, and only three of them are frames."),
+            (tidy == f"{name} 4 {label}", "Four files begin with img_, but one of them is a download that broke off (.part): look at the ending, too."),
+            (tidy == f"{name} 2 {label}", "One frame too few: the official list counts the frames, it does not name the last number counted from 0."),
+            (tidy == f"{name} {label} 3", "The two numbers are exchanged: first how many frames, then the class."),
+            (tidy == f"{name} {label}", "The number of frames is missing; without it, the line would mean a video file."),
+            ("," in said, "The parts are divided by a blank, without commas."),
+            ("/img_" in said or ".jpg" in said, "The line names the folder, not a file of it."),
+            (tidy != f"{name} 3 {label}", f"For three frames of class {label} in the folder {name}, your line is {said!r}.")]
+
+# %% ../nbs/19_checks.ipynb #34c2c999
 @exercise("10.1")
 def _(line):
     "The line of a frame folder in an official list."
-    name, files, label = "--07WQ2iBlw", [".DS_Store", "img_00001.jpg", "img_00002.jpg", "img_00003.jpg", "img_00003.jpg.part", "thumbs.db"], 166
-    said = call(line, name, list(files), label)
+    said = call(line, _C10_NAME, list(_C10_FILES), _C10_LABEL)
     if not isinstance(said, str): raise Wrong(f"A line of a list is text; yours is {type(said).__name__}.")
-    known = {f"{name} {len(files)} {label}": "You count all files; there are six in the folder, and only three of them are frames.",
-             f"{name} 4 {label}": "Four files begin with img_, but one of them is a download that broke off (.part): look at the ending, too.",
-             f"{name} 2 {label}": "One frame too few: the official list counts the frames, it does not name the last number counted from 0.",
-             f"{name} {label} 3": "The two numbers are exchanged: first how many frames, then the class.",
-             f"{name} {label}": "The number of frames is missing; without it, the line would mean a video file."}
-    if (tidy := " ".join(said.split())) in known: raise Wrong(known[tidy])
-    if "," in said: raise Wrong("The parts are divided by a blank, without commas.")
-    if "/img_" in said or ".jpg" in said: raise Wrong("The line names the folder, not a file of it.")
-    if tidy != f"{name} 3 {label}": raise Wrong(f"For three frames of class {label} in the folder {name}, your line is {said!r}.")
+    _tell(*_mistakes_10_1(said))
     return "Right. The official loader, and ours as its equal, counts the files of the folder anew when it reads it: a stray file makes the video longer than it is, so keep the folders clean."
 
 # %% ../nbs/19_checks.ipynb #97cb2d5b
+_C10_RUNS = [(240_000, 32, 8, 30), (30, 4, 2, 3)]      # videos, per_gpu, gpus, epochs
+
+def _c10_both(f): return [f(*run) for run in _C10_RUNS]
+
+# %% ../nbs/19_checks.ipynb #8c887a1c
+_MISTAKES_10_2 = [(_c10_both(lambda v, b, g, e: v // b * e), "You have forgotten the GPUs: a step uses per_gpu videos on each of them."),
+                  (_c10_both(lambda v, b, g, e: v // (b * g)), "That is one epoch."),
+                  (_c10_both(lambda v, b, g, e: -(-v // (b * g)) * e), "You round up: the last batch of an epoch is not full, and is left out."),
+                  (_c10_both(lambda v, b, g, e: v * e // (b * g)), "You round once, at the end. But each epoch leaves out its own rest, so the rests do not add up to further steps."),
+                  (_c10_both(lambda v, b, g, e: v * e / (b * g)), "A number of steps is whole: the rest of each epoch is left out."),
+                  (_c10_both(lambda v, b, g, e: v // (b * g) * e * g), "All GPUs make the same step together: do not count it once for each.")]
+
+# %% ../nbs/19_checks.ipynb #89c17218
 @exercise("10.2")
 def _(steps):
     "Steps of a training that leaves out what does not fill a batch."
-    asked = [(240_000, 32, 8, 30), (30, 4, 2, 3)]
-    answers = [call(steps, *a) for a in asked]
-    of = lambda f: [f(*a) for a in asked]
-    expect(answers, of(lambda v, b, g, e: v // (b * g) * e), [
-        (of(lambda v, b, g, e: v // b * e), "You have forgotten the GPUs: a step uses per_gpu videos on each of them."),
-        (of(lambda v, b, g, e: v // (b * g)), "That is one epoch."),
-        (of(lambda v, b, g, e: -(-v // (b * g)) * e), "You round up: the last batch of an epoch is not full, and is left out."),
-        (of(lambda v, b, g, e: v * e // (b * g)), "You round once, at the end. But each epoch leaves out its own rest, so the rests do not add up to further steps."),
-        (of(lambda v, b, g, e: v * e / (b * g)), "A number of steps is whole: the rest of each epoch is left out."),
-        (of(lambda v, b, g, e: v // (b * g) * e * g), "All GPUs make the same step together: do not count it once for each."),
-    ], name="your number", atol=.01)
+    answers = _c10_both(lambda *run: call(steps, *run))
+    expect(answers, _c10_both(lambda v, b, g, e: v // (b * g) * e), _MISTAKES_10_2, name="your number", atol=.01)
     return "Right: 28,110 steps of 256 videos. The schedule of the learning rate is laid out along them."
 
 # %% ../nbs/19_checks.ipynb #3ebfff18
 @exercise("10.3")
 def _(guess):
     "Two GPUs that accumulate four batches, against eight GPUs: A the same, B as many videos but fewer contrasts, C fewer videos."
-    letter = str(guess).strip().upper()[:1]
-    if letter == "A": raise Wrong("It would be, for a loss that judges each video by itself. Ours compares the videos of a batch with each other: with how many can one be compared, if only 2 × 32 are there at a time?")
-    if letter == "C": raise Wrong("2 GPUs × 32 videos × 4 batches: how many videos is that before the weights move?")
-    if letter != "B": raise Wrong("Answer with one of the letters, as in guess = \"A\".")
+    _letter(guess, "B", {
+        "A": "It would be, for a loss that judges each video by itself. Ours compares the videos of a batch with each other: with how many can one be compared, if only 2 × 32 are there at a time?",
+        "C": "2 GPUs × 32 videos × 4 batches: how many videos is that before the weights move?"})
     return f"Right: 2 × 32 × 4 = {2 * 32 * 4} videos a step, as with eight GPUs. But each is compared with {2 * 32 - 1} others instead of {8 * 32 - 1}, so the task is easier, and the training near to but not the same as the official one."
 
 # %% ../nbs/19_checks.ipynb #75fc5ed0
-def _c10_softmax(x, axis):
-    e = np.exp(x - x.max(axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
+def _c10_views(): return np.array([[6., 1, 0, 2], [1, 2, 3, 0], [0, 3, 1, 1], [1, 2.5, 0, 1], [0, 2, 1, 2]])      # logits of five views
 
+# %% ../nbs/19_checks.ipynb #c0d0aa7b
+def _mistakes_10_4(x):
+    p = _softmax(x, 1)
+    return [(_softmax(x.mean(0), 0), "You average the logits and take one softmax. One loud view can then outvote four others: here class 0 wins by its 6 in a single view. First a softmax for each view."),
+            (_softmax(x, 0).mean(0), "Your softmax runs over the views; it must run over the classes, so that each view gives probabilities."),
+            (_softmax(x, 0).mean(1), "Softmax and mean run along the wrong axes: the softmax over the classes (last axis), the mean over the views (first)."),
+            (x.mean(0), "The softmax is missing: these are averaged logits."),
+            (p.max(0), "You take the best view of each class; the official test takes the mean."),
+            (p.sum(0), "The probabilities of all views are added up. Divide by the number of views."),
+            (p, "You still have a row for each view: take the mean over them."),
+            (p.mean(1), "You average over the classes, which gives the same for every view. Average over the views."),
+            (_softmax(p.mean(0), 0), "One softmax more than asked. The official code does that, too; it changes no order, but what comes out are no longer the averaged probabilities.")]
+
+# %% ../nbs/19_checks.ipynb #5c2f79d5
 @exercise("10.4")
 def _(verdict):
     "Probabilities of a video from the logits of its views."
-    x = np.array([[6., 1, 0, 2], [1, 2, 3, 0], [0, 3, 1, 1], [1, 2.5, 0, 1], [0, 2, 1, 2]])
-    p = _c10_softmax(x, 1)
-    expect(call(verdict, x.copy()), p.mean(0), [
-        (_c10_softmax(x.mean(0), 0), "You average the logits and take one softmax. One loud view can then outvote four others: here class 0 wins by its 6 in a single view. First a softmax for each view."),
-        (_c10_softmax(x, 0).mean(0), "Your softmax runs over the views; it must run over the classes, so that each view gives probabilities."),
-        (_c10_softmax(x, 0).mean(1), "Softmax and mean run along the wrong axes: the softmax over the classes (last axis), the mean over the views (first)."),
-        (x.mean(0), "The softmax is missing: these are averaged logits."),
-        (p.max(0), "You take the best view of each class; the official test takes the mean."),
-        (p.sum(0), "The probabilities of all views are added up. Divide by the number of views."),
-        (p, "You still have a row for each view: take the mean over them."),
-        (p.mean(1), "You average over the classes, which gives the same for every view. Average over the views."),
-        (_c10_softmax(p.mean(0), 0), "One softmax more than asked. The official code does that, too; it changes no order, but what comes out are no longer the averaged probabilities."),
-    ], name="your probabilities")
+    x = _c10_views()
+    expect(call(verdict, x.copy()), _softmax(x, 1).mean(0), _mistakes_10_4(x), name="your probabilities")
     return "Right. Each view has one vote, however loud it is. bike_nb.evaluation.aggregate_views does this for a whole dataset, with one more softmax behind it, as the official code."
