@@ -10,8 +10,8 @@ __all__ = ['EncoderError', 'full_preprocess_cfg', 'eval_transform', 'as_pictures
            'cached_file', 'check_hub', 'untouched_random', 'build_model', 'check_tokenizer', 'build_tokenizer',
            'read_config', 'read_weights', 'build_parts', 'load_folder', 'packaged_models', 'find_architecture',
            'default_tag', 'fetch_weights', 'find_weights', 'load_file_into', 'load_architecture', 'load_hub',
-           'pick_device', 'pick_dtype', 'in_batches', 'check_frames', 'ImageEncoder', 'unknown_words', 'weights_hash',
-           'Encoder', 'load_parts', 'load_encoder']
+           'pick_device', 'pick_dtype', 'in_batches', 'check_frames', 'LoadedModel', 'ImageEncoder', 'TextEncoder',
+           'unknown_words', 'weights_hash', 'Encoder', 'load_parts', 'load_encoder']
 
 # %% ../nbs/01_encoder.ipynb #5d5a0ab9
 import difflib, hashlib, json, os, ssl, threading, urllib.error, urllib.parse, urllib.request, warnings
@@ -30,7 +30,8 @@ class EncoderError(ValueError):
     "A model, its weights or its input cannot be used; the message says which, and what to do."
 
 # %% ../nbs/01_encoder.ipynb #aaf8b8f5
-def full_preprocess_cfg(cfg:dict, # any of size, mean, std, interpolation, resize_mode, fill_color; other keys are ignored
+def full_preprocess_cfg(
+    cfg:dict, # any of size, mean, std, interpolation, resize_mode, fill_color; other keys are ignored; None: none
     size=None, # the image tower's own size, which wins over `cfg`
 )->dict:
     "`cfg` completed with open_clip's defaults; `size` as (height, width)."
@@ -39,33 +40,41 @@ def full_preprocess_cfg(cfg:dict, # any of size, mean, std, interpolation, resiz
     size = size or full["size"]
     return full | {"size": (size, size) if isinstance(size, int) else tuple(size)}
 
-# %% ../nbs/01_encoder.ipynb #7b1c2072
-def eval_transform(cfg:dict):
-    "open_clip's own evaluation transform for a preprocess config: PIL image → float32 (3,h,w)."
+# %% ../nbs/01_encoder.ipynb #bb6193a6
+def eval_transform(cfg:dict): # a preprocess config, as `full_preprocess_cfg` completes it
+    "open_clip's own evaluation transform: PIL image → float32 (3,h,w)."
     from open_clip.transform import PreprocessCfg, image_transform_v2
     return image_transform_v2(PreprocessCfg(**full_preprocess_cfg(cfg)), is_train=False)
 
+# %% ../nbs/01_encoder.ipynb #085333e4
+def _is_rgb(x):
+    "Is it one picture as an array, uint8 (H,W,3)?"
+    return isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 3 and x.shape[-1] == 3
+
+def _described(frames):
+    "What was given where frames were wanted, in a few words."
+    if hasattr(frames, "dtype"): return f"{frames.dtype} {frames.shape}"
+    return f"an empty {type(frames).__name__}" if frames in ([], ()) else type(frames).__name__
+
 # %% ../nbs/01_encoder.ipynb #851b3718
-def as_pictures(frames)->list:
-    "PIL images from uint8 (T,H,W,3), from a list of PIL images or such arrays, or from a `Video`."
+def as_pictures(frames)->list: # uint8 (T,H,W,3), a list of PIL images or of arrays uint8 (H,W,3), or a `Video`
+    "PIL images, at least one; EncoderError for anything else."
     from PIL import Image
     frames = getattr(frames, "frames", frames)
     if torch.is_tensor(frames): frames = frames.cpu().numpy()
-    rgb = lambda f: isinstance(f, np.ndarray) and f.dtype == np.uint8 and f.ndim == 3 and f.shape[-1] == 3
-    if hasattr(frames, "__len__") and len(frames) and all(isinstance(f, Image.Image) or rgb(f) for f in frames):
-        return [Image.fromarray(f) if rgb(f) else f for f in frames]
-    got = f"{frames.dtype} {frames.shape}" if hasattr(frames, "dtype") else f"an empty {type(frames).__name__}" if frames in ([], ()) else type(frames).__name__
-    raise EncoderError(f"frames must be uint8 (T,H,W,3) in RGB or a list of PIL images, at least one, not {got}")
+    if hasattr(frames, "__len__") and len(frames) and all(isinstance(f, Image.Image) or _is_rgb(f) for f in frames):
+        return [Image.fromarray(f) if _is_rgb(f) else f for f in frames]
+    raise EncoderError(f"frames must be uint8 (T,H,W,3) in RGB or a list of PIL images, at least one, not {_described(frames)}")
 
 # %% ../nbs/01_encoder.ipynb #78445707
-def preprocess_frames(frames, # uint8 (T,H,W,3), or a list of PIL images
-    transform, # made by `eval_transform`
+def preprocess_frames(
+    frames, transform, # as for `as_pictures`; made by `eval_transform`
 )->torch.Tensor: # float32 (T,3,h,w)
     "Frames as the image tower wants them."
     return torch.stack([transform(f) for f in as_pictures(frames)])
 
 # %% ../nbs/01_encoder.ipynb #d88dc127
-def token_strings(tokenizer, ids)->list[str]: # ids: one row of token ids
+def token_strings(tokenizer, ids)->list[str]: # of an encoder; one row of token ids
     "The pieces of text behind token ids."
     ids = [int(i) for i in ids]
     if not hasattr(tokenizer, "decoder"): return tokenizer.tokenizer.convert_ids_to_tokens(ids)
@@ -73,12 +82,12 @@ def token_strings(tokenizer, ids)->list[str]: # ids: one row of token ids
     return [tokenizer.decoder[i] if i in special else tokenizer.decode([i]).strip() for i in ids]
 
 # %% ../nbs/01_encoder.ipynb #fc60bbc3
-def text_tower(model):
+def text_tower(model): # an open_clip model
     "Where the text tower's parts live: on the model itself (CLIP), or under `.text` (SigLIP, EVA02, CoCa …)."
     return getattr(model, "text", model)
 
 # %% ../nbs/01_encoder.ipynb #5cf877eb
-def project(tower, states):
+def project(tower, states): # as `text_tower` finds it; (…,width) → (…,D)
     "The text tower's own projection into the shared space: a matrix, a linear layer, or none."
     p = tower.text_projection
     return states if p is None else p(states) if isinstance(p, nn.Module) else states @ p
@@ -86,8 +95,8 @@ def project(tower, states):
 # %% ../nbs/01_encoder.ipynb #d8d58241
 _catching = threading.Lock() # two threads must not catch each other's states
 
-def encode_and_catch(model, tower, ids)->tuple:
-    "`model.encode_text(ids)`, and the transformer's output (A,L,width) that it was read from."
+def encode_and_catch(model, tower, ids)->tuple: # an open_clip model, its text tower, token ids (A,L) → (A,D), (A,L,width)
+    "The model's `encode_text`, and the transformer's output that it was read from."
     caught = []
     with _catching:
         hook = tower.transformer.register_forward_hook(lambda module, args, out: caught.append(out))
@@ -96,17 +105,17 @@ def encode_and_catch(model, tower, ids)->tuple:
     return classes, caught[-1][:, :ids.shape[1]] # CoCa appends one token of its own: cut off
 
 # %% ../nbs/01_encoder.ipynb #5fc684f3
-def hf_token_embeddings(tower, ids)->tuple: # tower: open_clip's HFTextEncoder
-    "(classes (A,D), tokens (A,L,D)) of a Hugging Face text tower."
+def hf_token_embeddings(tower, ids)->tuple: # open_clip's HFTextEncoder, token ids (A,L) → classes (A,D), tokens (A,L,D)
+    "Sentence and token embeddings of a Hugging Face text tower."
     mask = (ids != tower.config.pad_token_id).long()
     out = tower.transformer(input_ids=ids, attention_mask=mask)
     return tower.proj(tower.pooler(out, mask)), tower.proj(out.last_hidden_state)
 
 # %% ../nbs/01_encoder.ipynb #2e75a95e
-def token_embeddings(model, # an open_clip model
-    ids, # token ids (A,L)
+def token_embeddings(
+    model, ids, # an open_clip model, and token ids (A,L)
 )->tuple: # classes (A,D): the model's own sentence embedding; tokens (A,L,D); neither normalized
-    "Sentence and token embeddings, differentiable: final norm and projection on every token, as the official BIKE does."
+    "Final norm and projection on every token, differentiable (section 3.1; official `encode_text(…, return_token=True)`)."
     tower = text_tower(model)
     if hasattr(tower, "pooler") and hasattr(tower, "proj"): return hf_token_embeddings(tower, ids)
     if not all(hasattr(tower, a) for a in ("transformer", "ln_final", "text_projection")):
@@ -116,7 +125,7 @@ def token_embeddings(model, # an open_clip model
     return classes, project(tower, tower.ln_final(states))
 
 # %% ../nbs/01_encoder.ipynb #310bd5f6
-def end_positions(tower, ids):
+def end_positions(tower, ids): # as `text_tower` finds it; token ids (A,L) → int (A,), or None
     "Where the tower reads its sentence embedding, if nothing behind that place can change it; else None."
     kind = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
     eos = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
@@ -125,7 +134,7 @@ def end_positions(tower, ids):
     return ids.argmax(-1) if kind == "argmax" else (ids == eos).int().argmax(-1)
 
 # %% ../nbs/01_encoder.ipynb #93279826
-def class_embeddings(model, ids)->torch.Tensor: # (A,D), not normalized
+def class_embeddings(model, ids)->torch.Tensor: # an open_clip model, token ids (A,L) → (A,D), not normalized
     "The model's sentence embeddings, without computing what stands behind the longest sentence."
     tower = text_tower(model)
     end = end_positions(tower, ids)
@@ -136,19 +145,21 @@ def class_embeddings(model, ids)->torch.Tensor: # (A,D), not normalized
     return project(tower, tower.ln_final(x[torch.arange(len(ids)), end]))
 
 # %% ../nbs/01_encoder.ipynb #b2583644
-def content_ids(tokenizer, text:str)->list[int]:
+def content_ids(tokenizer, text:str)->list[int]: # of an encoder; any text
     "The text's own token ids: no start, no end, no padding, nothing cut off."
     if hasattr(tokenizer, "encode"): return list(tokenizer.encode(text))
     clean = getattr(tokenizer, "clean_fn", str)
     return list(tokenizer.tokenizer(clean(text), add_special_tokens=False)["input_ids"])
 
 # %% ../nbs/01_encoder.ipynb #19f4deaf
-def common_prefix(a, b)->int:
+def common_prefix(a, b)->int: # two sequences
     "How many leading items two sequences share."
     return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 # %% ../nbs/01_encoder.ipynb #e07c5a89
-def name_span(tokenizer, prefix:str, name:str, suffix:str)->tuple: # all content ids, the name's first, one past its last
+def name_span(
+    tokenizer, prefix:str, name:str, suffix:str, # the name, and what stands before and behind it
+)->tuple: # all content ids, index of the name's first, one past its last
     "Which content tokens of prefix + name + suffix are the name's; one that runs across the border is."
     whole = content_ids(tokenizer, prefix + name + suffix)
     start = common_prefix(whole, content_ids(tokenizer, prefix))
@@ -156,30 +167,37 @@ def name_span(tokenizer, prefix:str, name:str, suffix:str)->tuple: # all content
     return whole, start, len(whole) - behind
 
 # %% ../nbs/01_encoder.ipynb #c130f33b
-def token_masks(tokenizer, ids, prefix:str, names:list, suffix:str)->tuple: # both bool (A,L)
-    "mask: start to end token, inclusive; words: the name's own tokens. A name without any is an error."
+def _name_in_row(tokenizer, row, prefix, name, suffix):
+    "Of one row of token ids: how many are a sentence, and the first and one past the last of the name's own that were kept."
+    whole, i, j = name_span(tokenizer, prefix, name, suffix)
+    first = int(row[:1] != whole[:1])               # 1 if a start token comes before the content
+    kept = common_prefix(row[first:], whole)        # content that was not cut off
+    if first + i < (end := first + min(j, kept)): return first + kept + 1, first + i, end
+    why = "has no token" if i >= j else f"does not fit behind the template into {len(row)} tokens"
+    raise EncoderError(f"the name {name!r} {why}")
+
+# %% ../nbs/01_encoder.ipynb #9f09301f
+def token_masks(
+    tokenizer, ids, # of an encoder; token ids (A,L) of prefix + name + suffix
+    prefix:str, names:list, suffix:str, # A names, and what stands before and behind each
+)->tuple: # both bool (A,L)
+    "mask: start to end token, inclusive; words: the name's own tokens. EncoderError for a name without any."
     mask, words = torch.zeros(ids.shape, dtype=torch.bool), torch.zeros(ids.shape, dtype=torch.bool)
     for a, (row, name) in enumerate(zip(ids.tolist(), names)):
-        whole, i, j = name_span(tokenizer, prefix, name, suffix)
-        first = int(row[:1] != whole[:1])               # 1 if a start token comes before the content
-        kept = common_prefix(row[first:], whole)        # content that was not cut off
-        mask[a, :first + kept + 1] = True
-        words[a, first + i:first + min(j, kept)] = True
-        if not words[a].any():
-            why = "has no token" if i >= j else f"does not fit behind the template into {len(row)} tokens"
-            raise EncoderError(f"the name {name!r} {why}")
+        length, start, end = _name_in_row(tokenizer, row, prefix, name, suffix)
+        mask[a, :length], words[a, start:end] = True, True
     return mask, words
 
 # %% ../nbs/01_encoder.ipynb #385d7cf4
-def split_template(template:str)->tuple:
-    "What stands before and behind the one `{}`."
+def split_template(template:str)->tuple: # such as "a video of {}."
+    "What stands before and behind the one `{}`; EncoderError for none, or several."
     if not isinstance(template, str) or template.count("{}") != 1:
         raise EncoderError(f"the template {template!r} must hold {{}} exactly once, where the name goes")
     return tuple(template.split("{}"))
 
 # %% ../nbs/01_encoder.ipynb #36c529dd
-def as_texts(texts)->list[str]:
-    "A list of str; one str alone becomes a list of one."
+def as_texts(texts)->list[str]: # a str, or several
+    "A list of str; one str alone becomes a list of one. EncoderError for anything else."
     texts = [texts] if isinstance(texts, str) else list(texts)
     bad = next((t for t in texts if not isinstance(t, str)), "")
     if not isinstance(bad, str): raise EncoderError(f"phrases must be text, not {type(bad).__name__} ({bad!r})")
@@ -198,25 +216,32 @@ class TextEmbeddings:
     def __len__(self): return len(self.texts)
 
 # %% ../nbs/01_encoder.ipynb #a88b7cd5
-def token_key(state:dict)->str:
+def token_key(state:dict)->str: # {key: tensor}
     "The name of the token table in a state dict; None if it has none."
     return next((k for k in ("token_embedding.weight", "text.token_embedding.weight") if k in state), None)
 
 # %% ../nbs/01_encoder.ipynb #41cf9447
-def compact_state(model, token_rows=None, dtype=torch.float16)->dict:
-    "The weights to store: floats as `dtype`, of the token table the given rows only."
+def _stored_rows(state, token_rows):
+    "Of the token table only these rows, and which they are."
+    rows, key = torch.as_tensor(token_rows, dtype=torch.int64).cpu().unique(), token_key(state)
+    if not key or not len(rows) or rows[0] < 0 or rows[-1] >= len(state[key]): raise EncoderError("token_rows are not ids of the token table")
+    return {key: state[key][rows], "token_rows": rows}
+
+# %% ../nbs/01_encoder.ipynb #bc569903
+def compact_state(
+    model, token_rows=None, # an open_clip model; ids of the rows of its token table to keep, None: all
+    dtype=torch.float16, # of the stored floats
+)->dict:
+    "The weights to store; EncoderError if one is not finite in that type."
     state = {k: v.detach().cpu().to(dtype) if v.is_floating_point() else v.detach().cpu() for k, v in model.state_dict().items()}
     bad = next((k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()), None)
     if bad: raise EncoderError(f"the weight {bad!r} is not finite in {dtype}: store torch.float32, or look at the training")
-    if token_rows is not None:
-        rows, key = torch.as_tensor(token_rows, dtype=torch.int64).cpu().unique(), token_key(state)
-        if not key or not len(rows) or rows[0] < 0 or rows[-1] >= len(state[key]): raise EncoderError("token_rows are not ids of the token table")
-        state |= {key: state[key][rows], "token_rows": rows}
+    if token_rows is not None: state |= _stored_rows(state, token_rows)
     return {k: v.clone(memory_format=torch.contiguous_format) for k, v in state.items()}
 
 # %% ../nbs/01_encoder.ipynb #e86c018f
-def full_state(state:dict, vocab_size:int)->dict:
-    "Stored weights as float32 with a complete token table: the inverse of `compact_state`."
+def full_state(state:dict, vocab_size:int)->dict: # as `compact_state` gave it; how many rows the token table has in all
+    "Stored weights as float32 with a complete token table: the inverse of `compact_state`. EncoderError if the rows do not fit."
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     rows, key = state.pop("token_rows", None), token_key(state)
     if rows is None: return state
@@ -227,34 +252,37 @@ def full_state(state:dict, vocab_size:int)->dict:
     return state | {key: table}
 
 # %% ../nbs/01_encoder.ipynb #e411aa1a
-def save_encoder(model, # an open_clip model, or an Encoder
-    directory, # made if absent
-    model_cfg:dict=None, # open_clip's model config; an Encoder knows its own
-    preprocess_cfg:dict=None, # any of size, mean, std, interpolation, resize_mode; likewise
-    token_rows=None, # ids of the trained tokens; None: all, or those an Encoder knows
-    dtype=torch.float16, # of the stored floats
-)->Path:
-    "Write a folder that `load_encoder` reads: `open_clip_config.json` and `model.safetensors`."
+def _write_folder(directory, cfg, state):
+    "Config and weights into a folder, which is made if absent."
     from safetensors.torch import save
-    if hasattr(model, "known_tokens"):
-        model_cfg, preprocess_cfg = model_cfg or model.model_cfg, preprocess_cfg or model.preprocess_cfg
-        token_rows, model = (model.known_tokens if token_rows is None else token_rows), model.model
-    if model_cfg is None: raise EncoderError("save_encoder needs the model_cfg that a bare model was built from")
-    cfg = {"model_cfg": model_cfg, "preprocess_cfg": full_preprocess_cfg(preprocess_cfg, model.visual.image_size)}
-    state, directory = compact_state(model, token_rows, dtype), Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory/"model.safetensors").write_bytes(save(state, metadata={"format": "pt"})) # save_file would make it the owner's alone
     (directory/"open_clip_config.json").write_text(json.dumps(cfg, indent=2) + "\n")
     return directory
 
+# %% ../nbs/01_encoder.ipynb #7c9e7040
+def save_encoder(
+    model, directory, # an open_clip model, or an Encoder; a folder, made if absent
+    model_cfg:dict=None, preprocess_cfg:dict=None, # open_clip's model config; any of size, mean, std, …; an Encoder knows both
+    token_rows=None, # ids of the trained tokens; None: all, or those an Encoder knows
+    dtype=torch.float16, # of the stored floats
+)->Path: # the folder
+    "Write a folder that `load_encoder` reads: `open_clip_config.json` and `model.safetensors`."
+    if hasattr(model, "known_tokens"):
+        model_cfg, preprocess_cfg = model_cfg or model.model_cfg, preprocess_cfg or model.preprocess_cfg
+        token_rows, model = (model.known_tokens if token_rows is None else token_rows), model.model
+    if model_cfg is None: raise EncoderError("save_encoder needs the model_cfg that a bare model was built from")
+    cfg = {"model_cfg": model_cfg, "preprocess_cfg": full_preprocess_cfg(preprocess_cfg, model.visual.image_size)}
+    return _write_folder(Path(directory), cfg, compact_state(model, token_rows, dtype))
+
 # %% ../nbs/01_encoder.ipynb #72b44cae
-def short(error)->str:
+def short(error)->str: # an exception, or a text
     "An exception as part of one sentence."
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:159] + "…"
 
 # %% ../nbs/01_encoder.ipynb #5d9024d5
-def check_reachable(url:str, what:str, seconds:float=8):
+def check_reachable(url:str, what:str, seconds:float=8): # where; what for, in the message; how long to wait
     "EncoderError if nothing answers at `url`; any answer will do, an error page too."
     try: urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
     except urllib.error.HTTPError: pass
@@ -264,14 +292,14 @@ def check_reachable(url:str, what:str, seconds:float=8):
                            "or take a packaged model, a local file or folder, or pretrained='none' for random weights") from None
 
 # %% ../nbs/01_encoder.ipynb #47000fd8
-def cached_file(repo:str, names:list):
+def cached_file(repo:str, names:list): # owner/name; names of files
     "The first of these files of a hub repository that is on this disk already; None if none is."
     from huggingface_hub import try_to_load_from_cache
     found = (try_to_load_from_cache(repo, n) for n in names)
     return next((f for f in found if isinstance(f, str)), None)
 
 # %% ../nbs/01_encoder.ipynb #eed3107a
-def check_hub(repo:str, names:list, what:str):
+def check_hub(repo:str, names:list, what:str): # owner/name or a folder; names of files; what for, in the message
     "EncoderError unless `repo` is a folder, one of its files is on this disk, or the hub answers."
     from huggingface_hub import constants
     if Path(repo).is_dir() or cached_file(repo, names): return
@@ -282,15 +310,15 @@ def check_hub(repo:str, names:list, what:str):
 
 # %% ../nbs/01_encoder.ipynb #be2e0ce2
 @contextmanager
-def untouched_random(seed:int=0):
+def untouched_random(seed:int=0): # where random numbers begin inside
     "Inside, random numbers start at `seed`; outside, nothing has happened."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 # %% ../nbs/01_encoder.ipynb #18e96a16
-def build_model(model_cfg:dict, seed:int=0):
-    "A model with reproducible random weights, in evaluation mode, from an open_clip model config."
+def build_model(model_cfg:dict, seed:int=0): # open_clip's model config; of the random weights
+    "An open_clip model with reproducible random weights, in evaluation mode."
     import open_clip
     cfg = deepcopy(model_cfg)
     hf = cfg["text_cfg"].get("hf_model_name")
@@ -302,18 +330,17 @@ def build_model(model_cfg:dict, seed:int=0):
     with untouched_random(seed): return kind(**cfg).eval()
 
 # %% ../nbs/01_encoder.ipynb #6a65e4c6
-def check_tokenizer(text_cfg:dict, source=None):
+def check_tokenizer(text_cfg:dict, source=None): # of a model config; a folder that may hold the tokenizer's files
     "EncoderError if the tokenizer needs something that is not here: the package transformers, or a download."
     name = text_cfg.get("hf_tokenizer_name")
     if not name: return
     try: import transformers
     except ImportError: raise EncoderError(f"the tokenizer {name!r} needs the package transformers: pip install transformers sentencepiece") from None
-    if not (source and any(Path(source).glob("tokenizer*"))): check_hub(name, ["tokenizer.json", "tokenizer_config.json"], f"the tokenizer {name!r}")
+    if source and any(Path(source).glob("tokenizer*")): return
+    check_hub(name, ["tokenizer.json", "tokenizer_config.json"], f"the tokenizer {name!r}")
 
 # %% ../nbs/01_encoder.ipynb #a4414515
-def build_tokenizer(text_cfg:dict, # of a model config
-    source=None, # a folder that may hold the tokenizer's files
-):
+def build_tokenizer(text_cfg:dict, source=None): # of a model config; a folder that may hold the tokenizer's files
     "The tokenizer that a text config names: CLIP's own, or one of Hugging Face."
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
     length, kwargs, name = text_cfg.get("context_length", 77), text_cfg.get("tokenizer_kwargs") or {}, text_cfg.get("hf_tokenizer_name")
@@ -324,8 +351,8 @@ def build_tokenizer(text_cfg:dict, # of a model config
     except Exception as e: raise EncoderError(f"cannot load the tokenizer {name!r} ({short(e)})") from None
 
 # %% ../nbs/01_encoder.ipynb #1cbb4d06
-def read_config(directory)->dict:
-    "`open_clip_config.json` of a folder, checked."
+def read_config(directory)->dict: # a model folder
+    "`open_clip_config.json` of a folder, checked; EncoderError if it is none."
     file = Path(directory)/"open_clip_config.json"
     try: cfg = json.loads(file.read_text())
     except OSError: raise EncoderError(f"{directory} holds no readable open_clip_config.json, so it is no model folder") from None
@@ -335,8 +362,8 @@ def read_config(directory)->dict:
     return cfg
 
 # %% ../nbs/01_encoder.ipynb #aff16618
-def read_weights(directory)->dict:
-    "The safetensors file of a folder: ours, or one that open_clip wrote for the hub."
+def read_weights(directory)->dict: # a model folder
+    "The safetensors file of a folder: ours, or one that open_clip wrote for the hub. EncoderError if there is none."
     from safetensors.torch import load_file
     names = ("model.safetensors", "open_clip_model.safetensors")
     file = next((f for f in (Path(directory)/n for n in names) if f.is_file()), None)
@@ -345,8 +372,8 @@ def read_weights(directory)->dict:
     except Exception as e: raise EncoderError(f"{file} cannot be read as safetensors ({short(e)})") from None
 
 # %% ../nbs/01_encoder.ipynb #73dd3e06
-def build_parts(cfg:dict, # model_cfg, and perhaps preprocess_cfg
-    name:str, # for messages
+def build_parts(
+    cfg:dict, name:str, # model_cfg, and perhaps preprocess_cfg; for messages
     source=None, # a folder that may hold a tokenizer
 )->dict: # arguments of `Encoder`
     "Tokenizer and model with random weights; whatever open_clip dislikes becomes one sentence."
@@ -356,10 +383,8 @@ def build_parts(cfg:dict, # model_cfg, and perhaps preprocess_cfg
     return dict(model=model, tokenizer=tokenizer, model_cfg=cfg["model_cfg"], preprocess_cfg=cfg.get("preprocess_cfg"), name=name)
 
 # %% ../nbs/01_encoder.ipynb #b22b7db5
-def load_folder(directory, # written by `save_encoder`, or in the hub's layout
-    random:bool=False, # leave the weights random
-)->dict: # arguments of `Encoder`
-    "A model from a folder."
+def load_folder(directory, random:bool=False)->dict: # written by `save_encoder`, or in the hub's layout; True: leave the weights random
+    "The arguments of `Encoder` for a folder; EncoderError if its weights cannot be used."
     parts = build_parts(read_config(directory), Path(directory).resolve().name, directory)
     if random: return parts
     state = read_weights(directory)
@@ -374,29 +399,35 @@ def packaged_models()->list[str]:
     return sorted(f.parent.name for f in folder.glob("*/open_clip_config.json"))
 
 # %% ../nbs/01_encoder.ipynb #201bffb9
-def find_architecture(name:str)->str:
-    "open_clip's spelling of an architecture; an unknown name is an error that lists the closest."
+def _unknown(name, known):
+    "The error for a name that is nothing, with the closest ones that are something; `known`: {lower case: spelling}."
+    known = known | {n: n for n in packaged_models()}
+    close = ", ".join(known[n] for n in difflib.get_close_matches(_spelled(name), known, 3, 0.4)) or "see open_clip.list_models()"
+    return EncoderError(f"no model {name!r}: neither a packaged model ({', '.join(packaged_models()) or 'none installed'}), "
+                        f"nor a folder, nor an architecture of open_clip; closest: {close}")
+
+def _spelled(name):
+    "OpenAI's spelling as open_clip's, in lower case."
+    return name.replace("/", "-").replace("@336px", "-336").replace("-336px", "-336").lower()
+
+# %% ../nbs/01_encoder.ipynb #e8a98c58
+def find_architecture(name:str)->str: # as open_clip or OpenAI spells it
+    "open_clip's spelling of an architecture; an unknown name is an EncoderError that lists the closest."
     import open_clip
     known = {n.lower(): n for n in open_clip.list_models()}
-    clean = name.replace("/", "-").replace("@336px", "-336").replace("-336px", "-336").lower()
-    if clean in known: return known[clean]
-    known |= {n: n for n in packaged_models()}
-    close = ", ".join(known[n] for n in difflib.get_close_matches(clean, known, 3, 0.4)) or "see open_clip.list_models()"
-    raise EncoderError(f"no model {name!r}: neither a packaged model ({', '.join(packaged_models()) or 'none installed'}), "
-                       f"nor a folder, nor an architecture of open_clip; closest: {close}")
+    if _spelled(name) in known: return known[_spelled(name)]
+    raise _unknown(name, known)
 
 # %% ../nbs/01_encoder.ipynb #482a3fec
-def default_tag(name:str)->str:
-    "The weights to take for an architecture: OpenAI's if there are any, else the first that open_clip lists."
+def default_tag(name:str)->str: # an architecture
+    "The weights to take: OpenAI's if there are any, else the first that open_clip lists; EncoderError if there are none."
     import open_clip
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not tags: raise EncoderError(f"open_clip has no ready-made weights for {name}: give a file as pretrained, or 'none' for random weights")
     return "openai" if "openai" in tags else tags[0]
 
 # %% ../nbs/01_encoder.ipynb #240fb769
-def fetch_weights(cfg:dict, # open_clip's entry for a tag
-    what:str, # for messages
-)->str: # a file
+def fetch_weights(cfg:dict, what:str)->str: # open_clip's entry for a tag; for messages → a file
     "The weights from the cache, without asking the network; else downloaded by open_clip, with its progress shown."
     from open_clip.pretrained import download_pretrained
     repo, name = os.path.split(cfg.get("hf_hub", ""))
@@ -407,10 +438,10 @@ def fetch_weights(cfg:dict, # open_clip's entry for a tag
     except Exception as e: raise EncoderError(f"cannot download {what} ({short(e)})") from None
 
 # %% ../nbs/01_encoder.ipynb #d45ebd50
-def find_weights(name:str, # an architecture
-    pretrained:str, # a tag, or a file
+def find_weights(
+    name:str, pretrained:str, # an architecture; a tag, or a file
 )->tuple: # (file, open_clip's entry for the tag, or {})
-    "Where the weights are."
+    "Where the weights are; EncoderError if they are nowhere."
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
     cfg, file = get_pretrained_cfg(name, pretrained), Path(pretrained).expanduser()
@@ -420,21 +451,25 @@ def find_weights(name:str, # an architecture
     raise EncoderError(f"pretrained={pretrained!r} is neither a file, nor 'none', nor a tag of {name} ({short(tags)})")
 
 # %% ../nbs/01_encoder.ipynb #defa033c
-def load_file_into(model, file, name:str):
+def _why_not(error):
+    "Why open_clip's reader did not take a file, in a few words."
+    if not isinstance(error, (RuntimeError, AssertionError)): return f"it holds more, or other things, than plain weights: {type(error).__name__}"
+    if "TorchScript" in short(error): return "it is a TorchScript archive, which can hold code: store its state_dict instead"
+    return short(error)
+
+# %% ../nbs/01_encoder.ipynb #c73367ff
+def load_file_into(model, file, name:str): # an open_clip model to fill; a local file; what messages call the model
     "Weights from a file by open_clip's own reader, which converts foreign layouts and runs no code from the file."
     import open_clip
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'torch.load' received a zip file")
             open_clip.load_checkpoint(model, str(file))
-    except Exception as e:
-        why = short(e) if isinstance(e, (RuntimeError, AssertionError)) else f"it holds more, or other things, than plain weights: {type(e).__name__}"
-        if "TorchScript" in why: why = "it is a TorchScript archive, which can hold code: store its state_dict instead"
-        raise EncoderError(f"{file} cannot be loaded into {name} ({why})") from None
+    except Exception as e: raise EncoderError(f"{file} cannot be loaded into {name} ({_why_not(e)})") from None
 
 # %% ../nbs/01_encoder.ipynb #512294c2
-def load_architecture(name:str, pretrained:str=None)->dict: # arguments of `Encoder`
-    "A model of open_clip: `pretrained` is a tag, a file, 'none', or None for `default_tag`."
+def load_architecture(name:str, pretrained:str=None)->dict: # an architecture; a tag, a file, 'none', or None for `default_tag`
+    "The arguments of `Encoder` for a model of open_clip; EncoderError if it cannot be had."
     import open_clip
     name, tag, file = find_architecture(name), {}, None
     model_cfg = open_clip.get_model_config(name)
@@ -446,16 +481,21 @@ def load_architecture(name:str, pretrained:str=None)->dict: # arguments of `Enco
     return parts
 
 # %% ../nbs/01_encoder.ipynb #9d9a99a3
-def load_hub(name:str)->dict: # arguments of `Encoder`
-    "A model from a hub repository in open_clip's layout."
-    repo, what, config = name.removeprefix("hf-hub:"), f"the model {name!r}", "open_clip_config.json"
-    file = cached_file(repo, [config])
-    if not file:
-        from open_clip.pretrained import download_pretrained_from_hf
-        check_hub(repo, [config], what)
-        try: file = download_pretrained_from_hf(repo, filename=config)
-        except Exception as e: raise EncoderError(f"cannot download {what} ({short(e)})") from None
-    cfg, folder = read_config(Path(file).parent), Path(file).parent
+def _hub_config(repo, what):
+    "Where the config of a hub repository lies on this disk; downloaded if need be."
+    config = "open_clip_config.json"
+    if file := cached_file(repo, [config]): return Path(file)
+    from open_clip.pretrained import download_pretrained_from_hf
+    check_hub(repo, [config], what)
+    try: return Path(download_pretrained_from_hf(repo, filename=config))
+    except Exception as e: raise EncoderError(f"cannot download {what} ({short(e)})") from None
+
+# %% ../nbs/01_encoder.ipynb #756bf2de
+def load_hub(name:str)->dict: # "hf-hub:owner/name"
+    "The arguments of `Encoder` for a hub repository in open_clip's layout; EncoderError if it cannot be had."
+    repo, what = name.removeprefix("hf-hub:"), f"the model {name!r}"
+    folder = _hub_config(repo, what).parent
+    cfg = read_config(folder)
     check_tokenizer(cfg["model_cfg"]["text_cfg"], folder)
     weights = fetch_weights({"hf_hub": repo + "/"}, what)
     parts = build_parts(cfg, name, folder)
@@ -463,7 +503,7 @@ def load_hub(name:str)->dict: # arguments of `Encoder`
     return parts
 
 # %% ../nbs/01_encoder.ipynb #66a422f2
-def pick_device(device=None)->torch.device:
+def pick_device(device=None)->torch.device: # "cpu", "cuda", "cuda:1", a torch.device, or None
     "`device`, checked; None means CUDA where there is any, else the CPU."
     if device is None: device = "cuda" if torch.cuda.is_available() else "cpu"
     try: device = torch.device(device)
@@ -473,16 +513,15 @@ def pick_device(device=None)->torch.device:
     return device
 
 # %% ../nbs/01_encoder.ipynb #45e90192
-def pick_dtype(precision:str)->torch.dtype:
+def pick_dtype(precision:str)->torch.dtype: # "fp32" or "bf16"
     "The type that the weights are cast to: bf16 halves the memory, and is about twice as fast where the processor knows it."
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if precision not in dtypes: raise EncoderError(f"precision must be 'fp32' or 'bf16', not {precision!r}")
     return dtypes[precision]
 
 # %% ../nbs/01_encoder.ipynb #fb59f635
-def in_batches(fn, # a block of rows → a tuple of tensors
-    rows, # anything that can be sliced, not empty
-    batch_size:int, # rows a block
+def in_batches(
+    fn, rows, batch_size:int, # a block of rows → a tuple of tensors; anything that can be sliced, not empty; rows a block
 )->list: # the tensors for all rows, float32
     "`fn` over `rows`, block by block, without gradients."
     results = None
@@ -493,34 +532,42 @@ def in_batches(fn, # a block of rows → a tuple of tensors
     return results
 
 # %% ../nbs/01_encoder.ipynb #7158c67e
-def check_frames(frames, size:tuple):
-    "EncoderError unless float (…,3,h,w) of the model's size."
+def check_frames(frames, size:tuple): # what was given; (height, width) of the model
+    "EncoderError unless they are float (B,T,3,h,w) or (T,3,h,w) of the model's size."
     if torch.is_tensor(frames) and frames.is_floating_point() and frames.ndim in (4, 5) and tuple(frames.shape[-3:]) == (3, *size): return
     got = f"{str(frames.dtype).removeprefix('torch.')} {tuple(frames.shape)}" if hasattr(frames, "shape") else type(frames).__name__
     raise EncoderError(f"encode_frames wants a float tensor (B,T,3,{size[0]},{size[1]}) or (T,3,{size[0]},{size[1]}) from preprocess, "
                        f"not {got}; encode_video takes uint8 frames")
 
 # %% ../nbs/01_encoder.ipynb #b27ecb25
-class ImageEncoder:
-    "The image half of an `Encoder`, with all that both halves share."
-    def __init__(self, model, tokenizer, model_cfg, preprocess_cfg=None, name="model", device=None, precision="fp32", known_tokens=None):
+class LoadedModel:
+    "A model with all that has to be known about it."
+    def __init__(self,
+        model, tokenizer, model_cfg:dict, # an open_clip model, what cuts its texts, the config it was built from
+        preprocess_cfg:dict=None, name:str="model", # size, mean, std, … (None: CLIP's); what messages and caches call it
+        device=None, precision:str="fp32", # as in `pick_device` and `pick_dtype`
+        known_tokens=None, # ids of the tokens that it was taught; None: all
+    ):
         self.device, self.precision, self.dtype = pick_device(device), precision, pick_dtype(precision)
         self.model, self.tokenizer, self.name, self.known_tokens = model.to(self.device, self.dtype).eval(), tokenizer, name, known_tokens
         self.model_cfg, self.preprocess_cfg = model_cfg, full_preprocess_cfg(preprocess_cfg, model.visual.image_size)
         self.dim, self.context_length, self.image_size = model_cfg["embed_dim"], tokenizer.context_length, self.preprocess_cfg["size"]
         self.transform = eval_transform(self.preprocess_cfg)
 
+# %% ../nbs/01_encoder.ipynb #931c71e6
+class ImageEncoder(LoadedModel):
+    "The image half of an `Encoder`."
     def preprocess(self, frames): # uint8 (T,H,W,3), a list of PIL images, or a Video → float32 (T,3,h,w)
         "The model's exact preprocessing."
         return preprocess_frames(frames, self.transform)
 
-    def encode_frames(self, frames, batch_size=64): # float (B,T,3,h,w) → (B,T,D); (T,3,h,w) → (T,D)
-        "One raw embedding a frame."
+    def encode_frames(self, frames, batch_size=64): # float (B,T,3,h,w) → (B,T,D), or (T,3,h,w) → (T,D); frames computed at once
+        "One raw embedding a frame, float32; EncoderError for another shape."
         check_frames(frames, self.image_size)
         if not frames.numel(): return torch.empty(*frames.shape[:-3], self.dim, device=self.device)
         return in_batches(self._images, frames.flatten(0, -4), batch_size)[0].unflatten(0, frames.shape[:-3])
 
-    def encode_video(self, frames, batch_size=64): # as `preprocess` → (T,D)
+    def encode_video(self, frames, batch_size=64): # as `preprocess` → (T,D); frames computed at once
         "Frames preprocessed and embedded, block by block."
         frames = getattr(frames, "frames", frames)
         if not hasattr(frames, "__len__") or not len(frames): as_pictures(frames)
@@ -529,14 +576,34 @@ class ImageEncoder:
     def _images(self, x): return self.model.encode_image(x.to(self.device, self.dtype), normalize=False),
 
 # %% ../nbs/01_encoder.ipynb #aa96328f
-def unknown_words(tokenizer, known:set, names:list)->dict: # {name: [words]}
+class TextEncoder(ImageEncoder):
+    "The text half as well."
+    def encode_text(self, names, template="{}", batch_size=128): # A names; the sentence they are put into; sentences computed at once
+        "`TextEmbeddings` of names, raw float32; EncoderError without names."
+        names, (prefix, suffix) = as_texts(names), split_template(template)
+        if not names: raise EncoderError("encode_text needs at least one name")
+        ids = self.tokenizer(texts := [prefix + n + suffix for n in names])
+        mask, words = (m.to(self.device) for m in token_masks(self.tokenizer, ids, prefix, names, suffix))
+        classes, tokens = in_batches(lambda block: token_embeddings(self.model, block.to(self.device)), ids, batch_size)
+        return TextEmbeddings(classes, tokens, mask, words, texts, ids)
+
+    def encode_classes(self, texts, batch_size=256): # whole sentences → (A,D); sentences computed at once
+        "Raw sentence embeddings only, for long lists: like lengths go together, so that short phrases cost little."
+        texts = as_texts(texts)
+        if not texts: return torch.empty(0, self.dim, device=self.device)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        embed = lambda block: (class_embeddings(self.model, self.tokenizer([texts[i] for i in block]).to(self.device)),)
+        return in_batches(embed, order, batch_size)[0][torch.tensor(order).argsort().to(self.device)]
+
+# %% ../nbs/01_encoder.ipynb #2c2f23c0
+def unknown_words(tokenizer, known:set, names:list)->dict: # of an encoder; ids of the taught tokens; phrases → {name: [words]}
     "Names with words, cut at spaces, that hold a token outside `known`; each word is looked at once."
     words = {n: list(dict.fromkeys(n.split())) for n in names}
     bad = {w for w in set().union(*words.values()) if not known.issuperset(content_ids(tokenizer, w))}
     return {n: u for n, ws in words.items() if (u := [w for w in ws if w in bad])}
 
 # %% ../nbs/01_encoder.ipynb #b6ec4fe2
-def weights_hash(state:dict, config)->str:
+def weights_hash(state:dict, config)->str: # {key: tensor}; anything that JSON can write
     "32 hex digits of a config and of each weight's name, type, shape and bytes."
     h = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for k, v in sorted(state.items()):
@@ -545,32 +612,15 @@ def weights_hash(state:dict, config)->str:
     return h.hexdigest()[:32]
 
 # %% ../nbs/01_encoder.ipynb #c83d4d93
-class Encoder(ImageEncoder):
-    "An image-text model with its preprocessing and tokenizer: frames and phrases in, raw float32 embeddings out."
+class Encoder(TextEncoder):
+    "An image-text model with its preprocessing and tokenizer: frames and phrases in, raw float32 embeddings out (section 3.1)."
     _hash = None, None
 
     def __repr__(self):
-        return f"Encoder({self.name!r}, dim={self.dim}, image_size={self.image_size}, context_length={self.context_length}, {self.device}, {self.precision})"
+        return (f"Encoder({self.name!r}, dim={self.dim}, image_size={self.image_size}, context_length={self.context_length}, "
+                f"{self.device}, {self.precision})")
 
-    def encode_text(self, names, template="{}", batch_size=128):
-        "`TextEmbeddings` of A names put into the template."
-        names, (prefix, suffix) = as_texts(names), split_template(template)
-        if not names: raise EncoderError("encode_text needs at least one name")
-        texts = [prefix + n + suffix for n in names]
-        ids = self.tokenizer(texts)
-        mask, words = (m.to(self.device) for m in token_masks(self.tokenizer, ids, prefix, names, suffix))
-        classes, tokens = in_batches(lambda block: token_embeddings(self.model, block.to(self.device)), ids, batch_size)
-        return TextEmbeddings(classes, tokens, mask, words, texts, ids)
-
-    def encode_classes(self, texts, batch_size=256): # → (A,D)
-        "Raw sentence embeddings only, for long lists: like lengths go together, so that short phrases cost little."
-        texts = as_texts(texts)
-        if not texts: return torch.empty(0, self.dim, device=self.device)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        embed = lambda block: (class_embeddings(self.model, self.tokenizer([texts[i] for i in block]).to(self.device)),)
-        return in_batches(embed, order, batch_size)[0][torch.tensor(order).argsort().to(self.device)]
-
-    def unknown_words(self, names)->dict: # {name: [words]}
+    def unknown_words(self, names)->dict: # phrases → {name: [words]}
         "Words with tokens that the model was never taught; {} if it was taught all."
         if self.known_tokens is None: return {}
         return unknown_words(self.tokenizer, set(self.known_tokens.tolist()), as_texts(names))
@@ -585,8 +635,8 @@ class Encoder(ImageEncoder):
         return self._hash[1]
 
 # %% ../nbs/01_encoder.ipynb #46ea5865
-def load_parts(model:str, pretrained:str=None)->dict: # arguments of `Encoder`
-    "A model by name, from wherever it is."
+def load_parts(model:str, pretrained:str=None)->dict: # as in `load_encoder`
+    "The arguments of `Encoder` for a model, from wherever it is."
     if model.startswith("hf-hub:"): return load_hub(model)
     if model in packaged_models(): folder = Path(str(files("bike_nb")))/"models"/model
     elif Path(model).expanduser().is_dir(): folder = Path(model).expanduser()
@@ -595,10 +645,10 @@ def load_parts(model:str, pretrained:str=None)->dict: # arguments of `Encoder`
     return load_folder(folder, random=pretrained == "none")
 
 # %% ../nbs/01_encoder.ipynb #f11f74c3
-def load_encoder(model="tiny", # a packaged name, a folder, an open_clip architecture, or "hf-hub:owner/name"
+def load_encoder(
+    model="tiny", # a packaged name, a folder, an open_clip architecture, or "hf-hub:owner/name"
     pretrained:str=None, # a tag of open_clip, a local file, "none" for random weights; None: the model's own, or OpenAI's, or open_clip's first
-    device=None, # "cpu", "cuda", …; None: CUDA where there is any
-    precision:str="fp32", # or "bf16": the model itself is cast, results are float32 anyway
+    device=None, precision:str="fp32", # None: CUDA where there is any; "bf16": the model itself is cast, results are float32 anyway
 )->Encoder:
     "Load an image-text model; `EncoderError` says in one sentence what is wrong."
     device, _ = pick_device(device), pick_dtype(precision)
