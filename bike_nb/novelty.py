@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['LEVELS', 'texture', 'gradient', 'checks', 'bars', 'shapes', 'page', 'house', 'chart', 'strangers', 'changed',
            'NoveltyError', 'find_layers', 'channel_means', 'listen', 'joined', 'frame_features', 'fit_cloud',
-           'cloud_distance', 'joint_distance', 'NoveltyScore', 'probe_frame', 'Novelty', 'score_of', 'clip_features',
-           'check_features', 'fit_novelty', 'save_novelty', 'novelty_folder', 'load_novelty', 'find_novelty']
+           'cloud_distance', 'joint_distance', 'NoveltyScore', 'score_of', 'probe_frame', 'probe_difference', 'Novelty',
+           'clip_features', 'check_features', 'fit_novelty', 'save_novelty', 'novelty_folder', 'load_novelty',
+           'find_novelty']
 
 # %% ../nbs/14_novelty.ipynb #249a777d
 import json, threading, warnings
@@ -18,35 +19,43 @@ from pathlib import Path
 import numpy as np
 
 # %% ../nbs/14_novelty.ipynb #f42dcfee
-def texture(rng, size, power=1.2):
-    "Noise whose amplitude falls as 1 / frequency**power, as in photos of nature; three channels that mostly agree."
+def _cloudy(rng, size, power):
+    "White noise whose amplitude is bent to fall as 1 / frequency**power: (size,size)."
     f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)); f[0, 0] = 1 / size
-    waves = lambda: np.fft.ifft2(np.fft.fft2(rng.normal(size=(size, size))) / f**power).real
-    x = .8 * waves()[..., None] + .4 * np.stack([waves() for _ in range(3)], -1)
+    return np.fft.ifft2(np.fft.fft2(rng.normal(size=(size, size))) / f**power).real
+
+# %% ../nbs/14_novelty.ipynb #be455354
+def texture(rng, size,      # numpy Generator; pixels of a side
+            power=1.2,      # how fast the amplitude falls with frequency; photos of nature: about so
+           )->np.ndarray:   # uint8 (size,size,3)
+    "Noise whose amplitude falls as 1 / frequency**power, as in photos of nature; three channels that mostly agree."
+    x = .8 * _cloudy(rng, size, power)[..., None] + .4 * np.stack([_cloudy(rng, size, power) for _ in range(3)], -1)
     x = (x - x.mean((0, 1))) / x.std((0, 1)) * rng.uniform(25, 60) + rng.uniform(60, 190) + 25 * rng.normal(size=3)
     return x.clip(0, 255).astype(np.uint8)
 
 # %% ../nbs/14_novelty.ipynb #9a4e7cb4
-def gradient(rng, size):
-    "Two colours that pass into each other in some direction."
+def gradient(rng, size):  # numpy Generator; pixels of a side
+    "Two colours that pass into each other in some direction: uint8 (size,size,3)."
     u, angle = np.linspace(-1, 1, size), rng.uniform(0, 2 * np.pi)
     u = np.cos(angle) * u + np.sin(angle) * u[:, None]
     a, b = rng.integers(0, 256, (2, 3))
     return (a + (b - a) * ((u - u.min()) / np.ptp(u))[..., None]).astype(np.uint8)
 
-def checks(rng, size):
-    "A chessboard of two colours."
+# %% ../nbs/14_novelty.ipynb #cc977e05
+def checks(rng, size):  # numpy Generator; pixels of a side
+    "A chessboard of two colours: uint8 (size,size,3)."
     i, (a, b) = np.arange(size) // rng.choice([4, 8, 16, 32]) % 2, rng.integers(0, 256, (2, 3))
     return np.where((i ^ i[:, None])[..., None], a, b).astype(np.uint8)
 
-def bars(rng, size):
-    "The colour bars of a television test."
+# %% ../nbs/14_novelty.ipynb #2894fd91
+def bars(rng, size):  # numpy Generator; pixels of a side
+    "The colour bars of a television test: uint8 (size,size,3)."
     corners = np.array([[255 * (i >> k & 1) for k in range(3)] for i in rng.permutation(8)], np.uint8)
     return np.broadcast_to(corners[np.arange(size) * int(rng.integers(4, 9)) // size], (size, size, 3)).copy()
 
-# %% ../nbs/14_novelty.ipynb #cc977e05
-def shapes(rng, size):
-    "Ellipses and boxes of any colour, anywhere."
+# %% ../nbs/14_novelty.ipynb #96bfa164
+def shapes(rng, size):  # numpy Generator; pixels of a side
+    "Ellipses and boxes of any colour, anywhere: uint8 (size,size,3)."
     from PIL import Image, ImageDraw
     colour, picture = lambda: tuple(rng.integers(0, 256, 3).tolist()), Image.new("RGB", (2 * size, 2 * size))
     draw = ImageDraw.Draw(picture); draw.rectangle([0, 0, 2 * size, 2 * size], fill=colour())
@@ -55,16 +64,17 @@ def shapes(rng, size):
         getattr(draw, rng.choice(["ellipse", "rectangle"]))([int(x), int(y), int(x + w), int(y + h)], fill=colour())
     return np.asarray(picture.reduce(2))
 
-def page(rng, size):
-    "Black on white, line by line."
+# %% ../nbs/14_novelty.ipynb #b8330031
+def page(rng, size):  # numpy Generator; pixels of a side
+    "Black on white, line by line: uint8 (size,size,3)."
     from PIL import Image, ImageDraw
-    picture = Image.new("RGB", (size, size), "white")
-    for y in range(8, size, 12): ImageDraw.Draw(picture).text((8, y), "".join(rng.choice(list("abcdefghij klmnop "), size // 6)), fill=(20, 20, 20))
+    picture = Image.new("RGB", (size, size), "white"); draw = ImageDraw.Draw(picture)
+    for y in range(8, size, 12): draw.text((8, y), "".join(rng.choice(list("abcdefghij klmnop "), size // 6)), fill=(20, 20, 20))
     return np.asarray(picture)
 
-# %% ../nbs/14_novelty.ipynb #fa4c3fcd
-def house(rng, size):
-    "A house under the sun, flat like the world's own drawings, but by another hand."
+# %% ../nbs/14_novelty.ipynb #9918ce08
+def house(rng, size):  # numpy Generator; pixels of a side
+    "A house under the sun, flat like the world's own drawings, but by another hand: uint8 (size,size,3)."
     from PIL import Image, ImageDraw
     n, picture = 2 * size, Image.new("RGB", (2 * size, 2 * size), (150, 205, 250))
     draw, at = ImageDraw.Draw(picture), lambda *xy: [int(v * n) for v in xy]
@@ -74,8 +84,9 @@ def house(rng, size):
     draw.rectangle(at(x + w / 3, .58, x + w / 2, .75), fill=(80, 50, 30)); draw.ellipse(at(.8, .08, .92, .2), fill=(255, 220, 60))
     return np.asarray(picture.reduce(2))
 
-def chart(rng, size):
-    "Three curves, as matplotlib draws them."
+# %% ../nbs/14_novelty.ipynb #845d52e6
+def chart(rng, size):  # numpy Generator; pixels of a side
+    "Three curves, as matplotlib draws them: uint8 (size,size,3)."
     from matplotlib.figure import Figure
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     canvas = FigureCanvasAgg(Figure((2, 2), dpi=size / 2))
@@ -84,94 +95,165 @@ def chart(rng, size):
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
-# %% ../nbs/14_novelty.ipynb #a43be6f5
-def strangers(seed=0, size=192, n=24)->dict: # {kind: uint8 (n,size,size,3)}
-    "Pictures by code that belong to nobody's training, of sixteen kinds."
-    rng, full = np.random.default_rng(seed), lambda c: np.full((size, size, 3), c, np.uint8)
+# %% ../nbs/14_novelty.ipynb #0c549d3b
+def _surfaces(rng, size):
+    "Plain colours and noise."
+    full = lambda c: np.full((size, size, 3), c, np.uint8)
     soft = lambda: np.repeat(np.repeat(rng.integers(0, 256, (size // 12, size // 12, 3)), 12, 0), 12, 1).astype(np.uint8)
-    kinds = {"plain white": lambda: full(255), "plain black": lambda: full(0), "plain grey": lambda: full(rng.integers(40, 220)), "plain colour": lambda: full(rng.integers(0, 256, 3)),
-             "noise": lambda: rng.integers(0, 256, (size, size, 3)).astype(np.uint8), "noise in blocks": soft}
-    kinds |= {f"texture, 1/f^{p}": lambda p=p: texture(rng, size, p) for p in (.8, 1.2, 1.8)}
-    kinds |= {name: lambda f=f: f(rng, size) for name, f in dict(gradient=gradient, checks=checks, shapes=shapes, house=house, chart=chart).items()}
-    kinds |= {"colour bars": lambda: bars(rng, size), "page of text": lambda: page(rng, size)}
+    plain = {"plain white": lambda: full(255), "plain black": lambda: full(0), "plain grey": lambda: full(rng.integers(40, 220)),
+             "plain colour": lambda: full(rng.integers(0, 256, 3))}
+    noise = {"noise": lambda: rng.integers(0, 256, (size, size, 3)).astype(np.uint8), "noise in blocks": soft}
+    return plain | noise | {f"texture, 1/f^{p}": lambda p=p: texture(rng, size, p) for p in (.8, 1.2, 1.8)}
+
+# %% ../nbs/14_novelty.ipynb #3d444bfd
+def _figures(rng, size):
+    "Patterns and drawings."
+    kinds = dict(gradient=gradient, checks=checks, shapes=shapes, house=house, chart=chart) | {"colour bars": bars, "page of text": page}
+    return {name: lambda f=f: f(rng, size) for name, f in kinds.items()}
+
+# %% ../nbs/14_novelty.ipynb #77de252a
+def strangers(seed=0,         # of the random numbers
+              size=192, n=24, # pixels of a side; pictures of each kind (of plain white and black: one)
+             )->dict:         # {kind: uint8 (n,size,size,3)}
+    "Pictures by code that belong to nobody's training, of sixteen kinds."
+    rng = np.random.default_rng(seed)
+    kinds = _surfaces(rng, size) | _figures(rng, size)
     return {name: np.stack([draw() for _ in range(1 if name in ("plain white", "plain black") else n)]) for name, draw in kinds.items()}
 
 # %% ../nbs/14_novelty.ipynb #b57b05ca
-def changed(frames, seed=0)->dict: # uint8 (T,H,W,3) → {change: the same shape}
-    "Frames as no training has shown them, ten ways."
-    from PIL import Image, ImageFilter
-    rng, (T, H, W, _), k = np.random.default_rng(seed), frames.shape, max(1, frames.shape[2] // 3)
-    each = lambda f: np.stack([np.asarray(f(Image.fromarray(x))) for x in frames])
+def _each(f, frames):
+    "A change of PIL images, on every frame."
+    from PIL import Image
+    return np.stack([np.asarray(f(Image.fromarray(x))) for x in frames])
+
+def _turned(frames):
+    on_its_side = np.rot90(frames, axes=(1, 2)) if frames.shape[1] == frames.shape[2] else frames.transpose(0, 2, 1, 3)
+    return {"upside down": frames[:, ::-1], "turned by 90°": on_its_side}
+
+# %% ../nbs/14_novelty.ipynb #6aadc2e6
+def _recoloured(frames):
+    grey = _each(lambda p: p.convert("L").convert("RGB"), frames)
+    return {"inverted": 255 - frames, "red and blue swapped": frames[..., ::-1], "grey": grey, "dark": (frames * .4).astype(np.uint8)}
+
+# %% ../nbs/14_novelty.ipynb #fe66e548
+def _spoiled(frames, rng):
+    from PIL import ImageFilter
+    noisy, width = frames + 40 * rng.normal(size=frames.shape), frames.shape[2]
+    return {"noisy": noisy.clip(0, 255).astype(np.uint8), "blurred": _each(lambda p: p.filter(ImageFilter.GaussianBlur(width / 48)), frames)}
+
+# %% ../nbs/14_novelty.ipynb #d67c7d4d
+def _reframed(frames):
+    from PIL import Image
+    (H, W), k = frames.shape[1:3], max(1, frames.shape[2] // 3)
+    part = lambda p: p.crop((k, k, 2 * k, 2 * k)).resize((W, H), Image.Resampling.BICUBIC)
     four = [np.roll(frames[:, ::2, ::2], i, 0) for i in range(4)]
-    return {"upside down": frames[:, ::-1], "turned by 90°": np.rot90(frames, axes=(1, 2)) if H == W else frames.transpose(0, 2, 1, 3), "inverted": 255 - frames,
-            "red and blue swapped": frames[..., ::-1], "grey": each(lambda p: p.convert("L").convert("RGB")), "dark": (frames * .4).astype(np.uint8),
-            "noisy": (frames + 40 * rng.normal(size=frames.shape)).clip(0, 255).astype(np.uint8), "blurred": each(lambda p: p.filter(ImageFilter.GaussianBlur(W / 48))),
-            "a ninth, enlarged": each(lambda p: p.crop((k, k, 2 * k, 2 * k)).resize((W, H), Image.Resampling.BICUBIC)),
-            "four in one": np.concatenate([np.concatenate(four[:2], 2), np.concatenate(four[2:], 2)], 1)}
+    mosaic = np.concatenate([np.concatenate(four[:2], 2), np.concatenate(four[2:], 2)], 1)
+    return {"a ninth, enlarged": _each(part, frames), "four in one": mosaic}
+
+# %% ../nbs/14_novelty.ipynb #ef83a3d6
+def changed(frames,   # uint8 (T,H,W,3)
+            seed=0,   # of the noise
+           )->dict:   # {change: the same shape}
+    "Frames as no training has shown them, ten ways."
+    return _turned(frames) | _recoloured(frames) | _spoiled(frames, np.random.default_rng(seed)) | _reframed(frames)
 
 # %% ../nbs/14_novelty.ipynb #07edb358
 class NoveltyError(ValueError):
     "Why a novelty cannot be fitted, loaded or used: one sentence that names the culprit and says what to do."
 
-def find_layers(tower)->list: # an image tower → names of its modules
-    "Four stages of a tower at rising depth: of a ResNet, or the MLPs of a transformer's blocks."
-    modules = dict(tower.named_modules())
-    for start in ("", "trunk."):
-        if start + "layer4" in modules: return [f"{start}layer{i}" for i in (1, 2, 3, 4)]
+def _resnet_stages(modules):
+    "layer1 to layer4, of open_clip's own ResNets and of timm's; [] if it is none."
+    start = next((s for s in ("", "trunk.") if s + "layer4" in modules), None)
+    return [] if start is None else [f"{start}layer{i}" for i in (1, 2, 3, 4)]
+
+# %% ../nbs/14_novelty.ipynb #5158b0c3
+def _quarters(modules):
+    "The MLPs (or whole blocks, where they have no name) at each quarter of a chain of blocks; [] if there is none."
     for name in ("transformer.resblocks", "trunk.blocks", "trunk.stages"):
         if not (n := len(list(modules.get(name, ())))): continue
         chosen = dict.fromkeys(f"{name}.{-(-n * q // 4) - 1}" for q in (1, 2, 3, 4))
         return [f"{c}.mlp" if f"{c}.mlp" in modules else c for c in chosen]
-    raise NoveltyError(f"The image tower {type(tower).__name__} has no stages known here: name some of its modules, as in layers=['{next(reversed(modules))}'].")
+    return []
+
+# %% ../nbs/14_novelty.ipynb #371b4f0e
+def find_layers(tower)->list: # an image tower (`encoder.model.visual`) → names of its modules
+    "Four stages of a tower at rising depth: of a ResNet, or the MLPs of a transformer's blocks; `NoveltyError` if it has neither."
+    modules = dict(tower.named_modules())
+    if found := _resnet_stages(modules) or _quarters(modules): return found
+    last = next(reversed(modules))
+    raise NoveltyError(f"The image tower {type(tower).__name__} has no stages known here: name some of its modules, as in layers=['{last}'].")
 
 # %% ../nbs/14_novelty.ipynb #e110678e
 def channel_means(out)->np.ndarray: # (B,C,H,W) maps or (B,L,C) tokens → (B,C)
-    "A layer's output, averaged over all places."
+    "A layer's output, averaged over all places; `NoveltyError` if it has none."
     out = out[0] if isinstance(out, tuple) else out
-    if out.ndim not in (3, 4): raise NoveltyError(f"A layer gave numbers of shape {tuple(out.shape)}: choose layers with maps (B,C,H,W) or tokens (B,L,C).")
+    if out.ndim not in (3, 4):
+        raise NoveltyError(f"A layer gave numbers of shape {tuple(out.shape)}: choose layers with maps (B,C,H,W) or tokens (B,L,C).")
     return out.detach().float().mean((2, 3) if out.ndim == 4 else 1).cpu().numpy()
 
 # %% ../nbs/14_novelty.ipynb #6e4a5fbb
+def _ear(heard):
+    "A hook that keeps what a layer says while this thread encodes."
+    me = threading.get_ident()
+    return lambda module, args, out: heard.append(channel_means(out)) if threading.get_ident() == me else None
+
+# %% ../nbs/14_novelty.ipynb #c3d8f57b
 @contextmanager
-def listen(encoder, layers): # an `Encoder`; names of modules of its image tower
-    "Inside, what these layers say of each frame that this thread encodes is collected: {layer: [(n,C), ...]}."
-    modules, me, heard = dict(encoder.model.visual.named_modules()) if layers else {}, threading.get_ident(), {n: [] for n in layers}
-    if strange := [n for n in layers if n not in modules]: raise NoveltyError(f"The image tower of {encoder.name} has no module {strange[0]!r}: see find_layers, or its named_modules().")
-    def ear(name): return lambda module, args, out: heard[name].append(channel_means(out)) if threading.get_ident() == me else None
-    hooks = [modules[n].register_forward_hook(ear(n)) for n in layers]
+def listen(encoder,    # an `Encoder`
+           layers):    # names of modules of its image tower
+    "Inside, what these layers say of each frame that this thread encodes: {layer: [(n,C), ...]}; `NoveltyError` if there is no such module."
+    modules, heard = dict(encoder.model.visual.named_modules()) if layers else {}, {n: [] for n in layers}
+    if strange := [n for n in layers if n not in modules]:
+        raise NoveltyError(f"The image tower of {encoder.name} has no module {strange[0]!r}: see find_layers, or its named_modules().")
+    hooks = [modules[n].register_forward_hook(_ear(heard[n])) for n in layers]
     try: yield heard
     finally: [h.remove() for h in hooks]
 
-def joined(heard)->np.ndarray: # (T,C)
+# %% ../nbs/14_novelty.ipynb #ef372a11
+def joined(heard)->np.ndarray: # {layer: [(n,C), ...]} of `listen` → (T, all C)
     "All that was heard, one row a frame."
     return np.concatenate([np.concatenate(v) for v in heard.values()], axis=1)
 
-def frame_features(encoder, frames, layers=None)->np.ndarray: # as `encode_video` → (T,C) float32
+# %% ../nbs/14_novelty.ipynb #81937729
+def frame_features(encoder, frames,  # an `Encoder`; frames as `encode_video` takes them
+                   layers=None,      # modules of its image tower; None: `find_layers`
+                  )->np.ndarray:     # (T,C) float32
     "What an image tower says of each frame, from several depths."
     with listen(encoder, layers or find_layers(encoder.model.visual)) as heard: encoder.encode_video(frames)
     return joined(heard)
 
 # %% ../nbs/14_novelty.ipynb #03faeca1
-def fit_cloud(x, # (N,C) features
-              rank=64)->dict: # directions kept
-    "Mean, scale, leading directions (C,k) with their variances, and the variance of all the rest: probabilistic PCA of standardized features."
+def _spread(x):
+    "The standard deviation of each channel, with a floor of a twentieth of the middle one: (C,)."
+    scale = x.std(0)
+    return np.maximum(scale, .05 * np.median(scale[scale > 0]) if (scale > 0).any() else 1)
+
+# %% ../nbs/14_novelty.ipynb #8c0c96a9
+def fit_cloud(x,        # (N,C) features
+              rank=64,  # directions kept
+             )->dict:   # mean, scale (C,), basis (C,k), variance (k,), rest (1,)
+    "Mean, scale, leading directions with their variances, and the variance of all the rest: probabilistic PCA of standardized features."
     x = np.asarray(x, np.float64)
-    mean, scale = x.mean(0), x.std(0)
-    scale = np.maximum(scale, .05 * np.median(scale[scale > 0]) if (scale > 0).any() else 1)
+    mean, scale = x.mean(0), _spread(x)
     z = (x - mean) / scale
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
     k = int(min(rank, len(x) // 2, x.shape[1] - 1))
     cloud = dict(mean=mean, scale=scale, basis=vectors[:, :-k - 1:-1], variance=values[:-k - 1:-1], rest=values[:-k].mean()[None])
     return {n: np.ascontiguousarray(v, np.float16 if n == "basis" else np.float32) for n, v in cloud.items()}
 
-def cloud_distance(x, mean, scale, basis, variance, rest)->np.ndarray: # (T,C) → (T,)
+# %% ../nbs/14_novelty.ipynb #9a13c41e
+def cloud_distance(x,                # (T,C) features
+                   mean, scale,      # of `fit_cloud`: (C,) both
+                   basis, variance,  # (C,k) directions, (k,) their variances
+                   rest,             # (1,) the variance of all others
+                  )->np.ndarray:     # (T,)
     "Mahalanobis distance from the cloud, per channel: about 1 inside."
     z = (np.asarray(x, np.float64) - mean) / scale
     along = (z @ basis.astype(np.float64)) ** 2
     return np.sqrt(((along / variance).sum(1) + np.maximum((z ** 2).sum(1) - along.sum(1), 0) / rest) / z.shape[1])
 
 # %% ../nbs/14_novelty.ipynb #0d03f9e6
-def joint_distance(x, clouds)->np.ndarray: # (T,C), one cloud a layer → (T,)
+def joint_distance(x, clouds)->np.ndarray: # (T,C), features of all layers; of `fit_cloud`, one a layer → (T,)
     "Root mean square of the distances in the layers' own clouds."
     parts = np.split(x, np.cumsum([len(c["mean"]) for c in clouds])[:-1], axis=1)
     return np.sqrt(np.mean([cloud_distance(p, **c) ** 2 for p, c in zip(parts, clouds)], axis=0))
@@ -180,33 +262,65 @@ def joint_distance(x, clouds)->np.ndarray: # (T,C), one cloud a layer → (T,)
 @dataclass
 class NoveltyScore:
     "How far the T frames of a clip lie from a model's training frames; 1 is the distance that 99.9 % of fresh frames of that kind stay within."
-    model: str
+    model: str              # its name
     frames: np.ndarray      # (T,) multiples
     percentiles: np.ndarray # (T,) per cent of the fresh frames that lie nearer
     unit: float = 1.        # how many times as far 99.9 % reach as 99 %
+
     @property
-    def score(self)->float: return float(self.frames.mean()) # of the clip: the mean over its frames
+    def score(self)->float:
+        "Of the clip: the mean over its frames."
+        return float(self.frames.mean())
+
     @property
-    def score99(self)->float: return self.score * self.unit  # the same in multiples of the 99 % distance
+    def score99(self)->float:
+        "The same in multiples of the distance that 99 % stay within."
+        return self.score * self.unit
+
     @property
-    def flagged(self)->bool: return self.score > 1
+    def flagged(self)->bool:
+        "Is the clip too far for its numbers to mean much?"
+        return self.score > 1
+
     def __str__(self): return f"novelty: {self.score:.2f} (1 is as far as 99.9 % of the frames of {self.model}'s own world reach)"
+
     def sentence(self)->str:
         "What a reader of the model's numbers has to know if the clip is flagged."
         many = "" if (n := int((self.frames > 1).sum())) == len(self.frames) else f" ({n} of {len(self.frames)} frames beyond that)"
-        return f"This clip is not of {self.model}'s world, and its numbers mean little: the frames lie {self.score:.1f} times as far from the training frames as 99.9 % of that world's own{many}."
-    def to_dict(self)->dict: # ready for JSON
+        return (f"This clip is not of {self.model}'s world, and its numbers mean little: the frames lie {self.score:.1f} times as far from "
+                f"the training frames as 99.9 % of that world's own{many}.")
+
+    def to_dict(self)->dict:
+        "Ready for JSON, four digits each."
         short = lambda x: float(f"{x:.4g}")
-        return dict(score=short(self.score), score99=short(self.score99), flagged=self.flagged, frames=[short(x) for x in self.frames], percentiles=[short(x) for x in self.percentiles])
+        return dict(score=short(self.score), score99=short(self.score99), flagged=self.flagged,
+                    frames=[short(x) for x in self.frames], percentiles=[short(x) for x in self.percentiles])
 
 # %% ../nbs/14_novelty.ipynb #1c666cc4
-LEVELS = np.concatenate([np.arange(100) / 100, [.995, .999, 1.]])
+LEVELS = np.concatenate([np.arange(100) / 100, [.995, .999, 1.]])  # shares of fresh frames
 
-def probe_frame(size=96)->np.ndarray: # uint8 (1,size,size,3)
+def score_of(novelty,         # a `Novelty`; its `model` and `quantiles` are used
+             distance,        # (T,)
+            )->NoveltyScore:
+    "Distances on the calibrated scale."
+    at = dict(zip(LEVELS.tolist(), novelty.quantiles))
+    return NoveltyScore(novelty.model, distance / at[.999], 100 * np.interp(distance, novelty.quantiles, LEVELS), float(at[.999] / at[.99]))
+
+# %% ../nbs/14_novelty.ipynb #bbf5300b
+def probe_frame(size=96)->np.ndarray: # pixels of a side → uint8 (1,size,size,3)
     "The test picture: waves of three lengths, one a colour."
     x, y = np.meshgrid(*2 * [np.linspace(0, 1, size)])
     return (127.5 + 127.5 * np.stack([np.sin(9 * x + 4 * y), np.sin(25 * y), np.sin(40 * x * y)], -1)).astype(np.uint8)[None]
 
+# %% ../nbs/14_novelty.ipynb #76a7e69d
+def probe_difference(novelty, encoder): # a `Novelty`; an `Encoder` → float
+    "How far the test picture's features have moved, in standard deviations (root mean square); infinite if they are other features."
+    if set(novelty.layers) - dict(encoder.model.visual.named_modules()).keys(): return float("inf")
+    now = frame_features(encoder, probe_frame(), novelty.layers)[0]
+    if now.shape != novelty.probe.shape: return float("inf")
+    return float(np.sqrt((((now - novelty.probe) / np.concatenate([c["scale"] for c in novelty.clouds])) ** 2).mean()))
+
+# %% ../nbs/14_novelty.ipynb #4ca9efd0
 @dataclass(repr=False)
 class Novelty:
     "The clouds of a model's training frames, and how far fresh frames of that kind lie from them: made by `fit_novelty`, kept by `save`."
@@ -218,48 +332,68 @@ class Novelty:
     facts: dict = field(default_factory=dict) # how it was fitted, what was measured with it
 
     def __repr__(self):
-        return f"Novelty({self.model!r}, {len(self.layers)} layers, {len(self.probe)} channels, {sum(c['basis'].shape[1] for c in self.clouds)} directions)"
-    def distance(self, features)->np.ndarray: return joint_distance(features, self.clouds) # (T,C) → (T,)
-    def score(self, x, encoder=None)->NoveltyScore:
-        "Of frames, as `encode_video` takes them, by the encoder; or of their features (T,C)."
-        return score_of(self, self.distance(x if encoder is None else frame_features(encoder, x, self.layers)))
-    def fits(self, encoder, within=.25)->bool:
-        "Was it fitted to these weights? The test picture's features agree within so many standard deviations (root mean square)."
-        missing = set(self.layers) - dict(encoder.model.visual.named_modules()).keys()
-        now = None if missing else frame_features(encoder, probe_frame(), self.layers)[0]
-        if now is None or now.shape != self.probe.shape: return False
-        return float(np.sqrt((((now - self.probe) / np.concatenate([c["scale"] for c in self.clouds])) ** 2).mean())) < within
-    def save(self, folder)->Path: return save_novelty(self, folder)
+        directions = sum(c["basis"].shape[1] for c in self.clouds)
+        return f"Novelty({self.model!r}, {len(self.layers)} layers, {len(self.probe)} channels, {directions} directions)"
 
-def score_of(novelty, distance)->NoveltyScore: # (T,)
-    "Distances on the calibrated scale."
-    at = dict(zip(LEVELS.tolist(), novelty.quantiles))
-    return NoveltyScore(novelty.model, distance / at[.999], 100 * np.interp(distance, novelty.quantiles, LEVELS), float(at[.999] / at[.99]))
+    def distance(self, features)->np.ndarray: # (T,C) → (T,)
+        "Not calibrated yet."
+        return joint_distance(features, self.clouds)
+
+    def score(self, x,         # frames, as `encode_video` takes them; or their features (T,C)
+              encoder=None,    # by which frames become features; None: x are features
+             )->NoveltyScore:
+        "Of a clip's frames, or of their features."
+        return score_of(self, self.distance(x if encoder is None else frame_features(encoder, x, self.layers)))
+
+    def fits(self, encoder, within=.25)->bool: # an `Encoder`; in standard deviations
+        "Was it fitted to these weights? The test picture's features agree within so much."
+        return probe_difference(self, encoder) < within
+
+    def save(self, folder)->Path: # as a rule that of the model
+        "As `save_novelty`."
+        return save_novelty(self, folder)
 
 # %% ../nbs/14_novelty.ipynb #959be69f
-def clip_features(encoder, clips, layers)->list: # of (T,C)
+def clip_features(encoder, clips,   # an `Encoder`; clips as `fit_novelty` takes them
+                  layers,           # modules of its image tower
+                 )->list:           # of (T,C), one a clip
     "Features of each clip; of an array (N,H,W,3), each frame is a clip of its own."
     if getattr(clips, "ndim", 0) == 4: return list(frame_features(encoder, clips, layers)[:, None])
     return [frame_features(encoder, c, layers) for c in clips]
 
-def check_features(x, least, what):
+# %% ../nbs/14_novelty.ipynb #850936ba
+def check_features(x, least,  # (N,C); how many rows it takes
+                   what):     # "frames to fit"
     "`NoveltyError` if there is too little to fit, or numbers that are not finite."
-    if not np.isfinite(x).all(): raise NoveltyError(f"The model answers with numbers that are not finite to {what}: check its weights and its precision.")
+    if not np.isfinite(x).all():
+        raise NoveltyError(f"The model answers with numbers that are not finite to {what}: check its weights and its precision.")
     if len(x) < least: raise NoveltyError(f"There are {len(x)} {what}, and at least {least} are needed: give more clips, or more frames of each.")
 
+# %% ../nbs/14_novelty.ipynb #c75949e9
+def _two_piles(encoder, clips, fresh, layers):
+    "Features to fit and for the scale, of each clip."
+    known = clip_features(encoder, clips, layers)
+    if fresh is not None: return known, clip_features(encoder, fresh, layers)
+    return [x for i, x in enumerate(known) if i % 3 != 2], known[2::3]
+
+# %% ../nbs/14_novelty.ipynb #f8996efd
+def _rows(features, what):
+    "All frames of all clips, (N,C), a hundred at least."
+    x = np.concatenate(features) if features else np.empty((0, 1))
+    check_features(x, 100, what)
+    return x
+
+# %% ../nbs/14_novelty.ipynb #75855754
 def fit_novelty(encoder, # an `Encoder`
                 clips, # of the kind it was trained on: `Video`s, or uint8 (T,H,W,3), or lists of pictures; or single frames as one array (N,H,W,3)
                 fresh=None, # others of that kind, for the scale; None: every third of `clips`
                 layers=None, # modules of the image tower; None: `find_layers`
                 rank=64, # directions kept; fewer where the file would get large
                )->Novelty:
-    "Learn how far a model's own frames lie from each other, to tell how far others do."
+    "Learn how far a model's own frames lie from each other, to tell how far others do; `NoveltyError` without a hundred frames of each."
     layers = list(layers or find_layers(encoder.model.visual))
-    known = clip_features(encoder, clips, layers)
-    new = clip_features(encoder, fresh, layers) if fresh is not None else known[2::3]
-    known = [x for i, x in enumerate(known) if fresh is not None or i % 3 != 2]
-    x, y = (np.concatenate(v) if v else np.empty((0, 1)) for v in (known, new))
-    check_features(x, 100, "frames to fit"); check_features(y, 100, "fresh frames")
+    known, new = _two_piles(encoder, clips, fresh, layers)
+    x, y = _rows(known, "frames to fit"), _rows(new, "fresh frames")
     with listen(encoder, layers) as heard: encoder.encode_video(probe_frame())
     parts = np.split(x, np.cumsum([v[0].shape[1] for v in heard.values()])[:-1], axis=1)
     clouds = [fit_cloud(p, min(rank, 120_000 // x.shape[1])) for p in parts]
@@ -267,43 +401,72 @@ def fit_novelty(encoder, # an `Encoder`
     return Novelty(encoder.name, layers, clouds, np.quantile(joint_distance(y, clouds), LEVELS), joined(heard)[0], facts)
 
 # %% ../nbs/14_novelty.ipynb #2f19016d
-def save_novelty(novelty, folder)->Path:
-    "Write `novelty.safetensors` (the numbers, below 300 kB) and `novelty.json` (for readers) into a folder, as a rule that of the model; the folder."
+def _numbers(novelty):
+    "What goes into the safetensors file."
+    clouds = {f"{layer}.{k}": v for layer, cloud in zip(novelty.layers, novelty.clouds) for k, v in cloud.items()}
+    return dict(clouds, quantiles=novelty.quantiles.astype(np.float32), probe=novelty.probe.astype(np.float32))
+
+# %% ../nbs/14_novelty.ipynb #a0e4977f
+def _in_words(novelty):
+    "What goes into the JSON file."
+    at = {f"{100 * q:g} %": float(f"{d:.4g}") for q, d in zip(LEVELS, novelty.quantiles) if q in (.5, .99, .999)}
+    return dict(model=novelty.model, layers=novelty.layers, channels=[len(c["mean"]) for c in novelty.clouds],
+                directions=[c["basis"].shape[1] for c in novelty.clouds], distances=at, **novelty.facts)
+
+# %% ../nbs/14_novelty.ipynb #dc678806
+def save_novelty(novelty,      # a `Novelty`
+                 folder,       # as a rule that of the model; made if it is not there
+                )->Path:       # the folder
+    "Write `novelty.safetensors` (the numbers, below 300 kB) and `novelty.json` (for readers)."
     from safetensors.numpy import save
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = {f"{layer}.{k}": v for layer, cloud in zip(novelty.layers, novelty.clouds) for k, v in cloud.items()}
-    (folder/"novelty.safetensors").write_bytes(save(dict(numbers, quantiles=novelty.quantiles.astype(np.float32), probe=novelty.probe.astype(np.float32))))
-    at = {f"{100 * q:g} %": float(f"{d:.4g}") for q, d in zip(LEVELS, novelty.quantiles) if q in (.5, .99, .999)}
-    said = dict(model=novelty.model, layers=novelty.layers, channels=[len(c["mean"]) for c in novelty.clouds], directions=[c["basis"].shape[1] for c in novelty.clouds], distances=at, **novelty.facts)
-    (folder/"novelty.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder/"novelty.safetensors").write_bytes(save(_numbers(novelty)))
+    (folder/"novelty.json").write_text(json.dumps(_in_words(novelty), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder
 
-def novelty_folder(model)->Path:
+# %% ../nbs/14_novelty.ipynb #e82cae19
+def novelty_folder(model)->Path: # a packaged name, or a folder
     "Where the novelty of a model lies: the folder of a packaged model, or the folder given."
     packaged = files("bike_nb")/"models"/str(model)
     return Path(str(packaged)) if (packaged/"open_clip_config.json").is_file() else Path(model).expanduser()
 
+# %% ../nbs/14_novelty.ipynb #881ac06b
+def _read_novelty(folder):
+    "A `Novelty` of two files; whatever goes wrong is raised."
+    from safetensors.numpy import load_file
+    own = ("model", "layers", "channels", "directions", "distances")
+    said, x = json.loads((folder/"novelty.json").read_text(encoding="utf-8")), load_file(folder/"novelty.safetensors")
+    clouds = [{k: x[f"{layer}.{k}"] for k in ("mean", "scale", "basis", "variance", "rest")} for layer in said["layers"]]
+    return Novelty(said["model"], said["layers"], clouds, x["quantiles"], x["probe"], {k: v for k, v in said.items() if k not in own})
+
+# %% ../nbs/14_novelty.ipynb #9290e0ee
 def load_novelty(model="tiny")->Novelty: # a packaged name, or a folder
     "What `save_novelty` has written; `NoveltyError` if it is not there or damaged."
-    from safetensors.numpy import load_file
-    folder, own = novelty_folder(model), ("model", "layers", "channels", "directions", "distances")
-    if not (folder/"novelty.json").is_file(): raise NoveltyError(f"There is no novelty.json for {model}: make one by fit_novelty(encoder, clips).save(folder).")
-    try:
-        said, x = json.loads((folder/"novelty.json").read_text(encoding="utf-8")), load_file(folder/"novelty.safetensors")
-        clouds = [{k: x[f"{layer}.{k}"] for k in ("mean", "scale", "basis", "variance", "rest")} for layer in said["layers"]]
-        return Novelty(said["model"], said["layers"], clouds, x["quantiles"], x["probe"], {k: v for k, v in said.items() if k not in own})
+    folder = novelty_folder(model)
+    if not (folder/"novelty.json").is_file():
+        raise NoveltyError(f"There is no novelty.json for {model}: make one by fit_novelty(encoder, clips).save(folder).")
+    try: return _read_novelty(folder)
     except Exception as e: raise NoveltyError(f"The novelty files in {folder} cannot be used ({type(e).__name__}: {e}): fit them anew.") from None
 
 # %% ../nbs/14_novelty.ipynb #fa38978b
-def find_novelty(encoder, model=None): # a `Novelty`, or None; model: the name or folder that the encoder was loaded from, if known
-    "The novelty that lies beside a model and was fitted to its weights, or that was put on the encoder as `encoder.novelty`."
-    if getattr(encoder, "novelty", None) is not None: return encoder.novelty
-    if not hasattr(getattr(encoder, "model", None), "visual"): return None
+def _files_beside(encoder, model):
+    "The folder in which a model's novelty lies; None if there is none, or if nobody said that this is a model's folder."
     named = isinstance(model, (str, Path))
     folder = novelty_folder(model if named else encoder.name)
-    if not (folder/"novelty.json").is_file() or not (named or (folder/"open_clip_config.json").is_file()): return None
+    there = (folder/"novelty.json").is_file() and (named or (folder/"open_clip_config.json").is_file())
+    return folder if there else None
+
+# %% ../nbs/14_novelty.ipynb #4136179a
+def find_novelty(encoder,      # an `Encoder`
+                 model=None):  # the name or folder that it was loaded from, if known
+    "The `Novelty` that lies beside a model and was fitted to its weights, or that was put on the encoder as `encoder.novelty`; or None."
+    if getattr(encoder, "novelty", None) is not None: return encoder.novelty
+    if not hasattr(getattr(encoder, "model", None), "visual"): return None
+    if (folder := _files_beside(encoder, model)) is None: return None
     novelty = load_novelty(folder)
     novelty.model = encoder.name # the folder may have been renamed
     if novelty.fits(encoder): return novelty
-    if named: warnings.warn(f"{folder/'novelty.json'} was fitted to other weights than those of {encoder.name}, and is left out: fit it anew (scripts/fit_novelty.py).", stacklevel=2)
+    if isinstance(model, (str, Path)):
+        other = f"{folder/'novelty.json'} was fitted to other weights than those of {encoder.name}"
+        warnings.warn(f"{other}, and is left out: fit it anew (scripts/fit_novelty.py).", stacklevel=2)
