@@ -63,10 +63,17 @@ def is_picture(out): return any(k.startswith("image/") for k in out.get("data", 
 
 
 def without_doubles(outputs):
-    "The outputs of a cell; a picture that a viewer follows stays out: it is for those who cannot see the viewer."
+    "The outputs of a cell; a picture that a viewer follows is for those who cannot see the viewer, here on paper only."
     outputs = [o for o in outputs if o.get("name") != "stderr"]
     later = lambda i: any(is_viewer(o) for o in outputs[i+1:])
-    return [o for i, o in enumerate(outputs) if not (is_picture(o) and later(i))]
+    return [on_paper(o) if is_picture(o) and later(i) else o for i, o in enumerate(outputs)]
+
+
+def on_paper(out):
+    "A picture, or nothing where it is not a PNG, that only a printed page shows."
+    png = "".join(out.data.get("image/png", "")).replace("\n", "")
+    img = f'<img alt="Frames and saliency" src="data:image/png;base64,{png}">' if png else ""
+    return nbformat.v4.new_output("display_data", {"text/html": f'<div class="on-paper">{img}</div>'})
 
 
 def shown(cell, texts, name):

@@ -37,7 +37,7 @@ def executed(path, timeout=900):
     nb = nbformat.read(path, as_version=4)
     gpu = shutil.which("nvidia-smi") is not None
     for cell in nb.cells: cell.metadata["tags"] = [SKIP] if cell.cell_type == "code" and left_alone(cell, gpu) else []
-    NotebookClient(nb, timeout=timeout, kernel_name="python3", skip_cells_with_tag=SKIP, store_widget_state=False,
+    NotebookClient(nb, timeout=timeout, kernel_name="python3", skip_cells_with_tag=SKIP, store_widget_state=False, coalesce_streams=True,
                    resources={"metadata": {"path": str(path.parent)}}).execute()
     for cell in nb.cells:
         if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if LIVE not in o.get("data", {})]
