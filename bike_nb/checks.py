@@ -397,7 +397,7 @@ def _(guess):
     _tell((x < 1 or x > 58, "Answer with one place from 1 to 58, as in guess = 20."),
           (x < 5, "So high it would be with the best frame. But thirteen of the sixteen frames that are averaged show no candle, and they all vote for what they do show."),
           (x > 20, "It does not sink so deep: three of sixteen frames are still a part of the mean, and most of the 58 words are in no frame at all."))
-    return "Right: it has place 9 of 58. It is ahead of the words that are in no frame, and behind those that last. The next cells measure it."
+    return "Right: it has place 9 of 58. Words that hold all the time are ahead of it, and even a few that are in no frame. The next cells measure it."
 
 # %% ../nbs/19_checks.ipynb #3b1583c1
 def _mistakes_3_2(f, w):

@@ -16,10 +16,12 @@ CALL = re.compile(r'^check\("([\d.]+)", .*$', re.M)
 
 
 def exercises(nb):
-    "(number, index of the code cell, solution) of each exercise."
+    "(number, index of the code cell, solution) of each exercise; the solution is folded in the first markdown cell after it."
     found = []
     for i, cell in enumerate(nb.cells):
-        if cell.cell_type == "code" and (m := CALL.search(cell.source)): found.append((m[1], i, SOLUTION.search(nb.cells[i + 1].source)[1]))
+        if cell.cell_type != "code" or not (m := CALL.search(cell.source)): continue
+        below = next(c.source for c in nb.cells[i + 1:] if c.cell_type == "markdown")
+        found.append((m[1], i, SOLUTION.search(below)[1]))
     return found
 
 def read(path): return nbformat.read(path, as_version=4)
