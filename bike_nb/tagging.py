@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader
 
 from .attributes import Lexicon, associate, read_attributes, write_attributes
 from .data import Record, VideoDataset, read_list, test_transform
-from .encoder import load_encoder
 
 # %% ../nbs/16_tagging.ipynb #61ced3c2
 class TaggingError(ValueError):
