@@ -3,30 +3,31 @@
     python scripts/run_ablations.py                                    # everything that is not there yet, seeds 1 to 5
     python scripts/run_ablations.py --only pooling frames --seeds 1    # some questions, one seed
     python scripts/run_ablations.py --table                            # means and 95 % intervals over the seeds (Student's t)
+    python scripts/run_ablations.py --only text --seeds 1 --show       # the same training as commands `bike_nb train …`; their clips are drawn
 
 A seed gives its own test clips (numbers that no shipped model was trained on), its own few-shot clips and its own training. Rows that are
-there are not computed again; `--again` does. The image tower stays as it is, so each clip is drawn and embedded once and its frame
-embeddings are kept in out/ablations/. What is trained goes through the library's own loop (`bike_nb.training`), which is given these
-embeddings in place of pictures; that is exact, since nothing else looks at the pictures.
+there are not computed again; `--again` does. What is trained is trained as `bike_nb train` does it: clips drawn into folders of frames,
+each frame read, cropped and embedded anew in every step; runs are kept in out/ablations/runs, and two questions that need the same run
+share it. Test clips are embedded once, and the embeddings kept in out/ablations; by the trained image tower where one was trained.
 """
-import argparse, copy, csv, math, os, sys, tempfile, time
+import argparse, contextlib, copy, csv, hashlib, math, os, shlex, shutil, time
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn.functional import normalize
-from torch.utils.data import Dataset
 
 from bike_nb import training as T, world
 from bike_nb.attributes import Lexicon, associate, attribute_sentence
 from bike_nb.board import FIRST, KINDS, ROOM, ClipSet, colour_questions, frame_moments, lexicon
-from bike_nb.data import make_loader
 from bike_nb.encoder import load_encoder
 from bike_nb.evaluation import Estimate, STUDENT, hits, saliency_scores
 from bike_nb.model import VideoBranch, fuse
 from bike_nb.splits import fingerprint, make_split
 from bike_nb.spotting import concept_spotting, mean_pooling, saliency
+from bike_nb.tagging import Tagger, tag_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, KEPT = ROOT/"configs"/"ablations.csv", ROOT/"out"/"ablations"
@@ -85,6 +86,15 @@ class Lab:
         if key not in Lab.texts: Lab.texts[key] = self.encoder.encode_text(list(names), template=template)
         return Lab.texts[key]
 
+    @classmethod
+    def words(cls, which):
+        "An encoded `Lexicon`."
+        key = "lexicon", which
+        if key not in cls.texts:
+            cls.texts[key] = Lexicon(words_of(which, cls.encoder), name=which)
+            cls.texts[key].encode(cls.encoder, cache_dir=False)
+        return cls.texts[key]
+
     @cached_property
     def scale(self): return self.encoder.model.logit_scale.exp().item()
 
@@ -96,11 +106,18 @@ def acting(s): return torch.tensor([[c.acting(t) for t in ts] for c, ts in zip(s
 
 
 # Questions: name: (about, difficulty, settings, function of (lab, setting) → {figure: (value, clips)}), in order of importance.
-QUESTIONS = {}
+# What a setting trains: RUNS[name](seed, setting) → experiments, each a file and its overrides; none for what is trained nowhere.
+QUESTIONS, RUNS = {}, {}
+EARLIER = "time", "few-shot"                                     # the rows in the table are those of the script of commit 3173d55, which gave remembered embeddings to the loop
+OPEN = "image tower",                            # asked nowhere yet with five seeds
 
-def question(name, about, settings, difficulty=2):
-    def keep(f): QUESTIONS[name] = about, difficulty, list(settings), f; return f
+def nothing(seed, setting): return []
+
+def question(name, about, settings, difficulty=2, runs=nothing):
+    def keep(f): QUESTIONS[name], RUNS[name] = (about, difficulty, list(settings), f), runs; return f
     return keep
+
+def models(lab, name, setting): return [train(*run) for run in RUNS[name](lab.seed, setting)]
 
 
 @question("pooling", "mean pooling or concept spotting?", ["mean pooling", "concept spotting"])
@@ -137,13 +154,12 @@ def words_of(which, encoder):
     return {"all words": every, "things and places": [w for w in every if w not in actions], "things": [w for w in every if w not in actions + places],
             "actions": actions, "places": places}.get(which) or list(Lexicon.load(which))
 
-def said(lab, s, names, k=5, how="mean", which="all words")->torch.Tensor: # (B,A) cosines of attribute sentences and names
-    key = "lexicon", which
-    if key not in Lab.texts:
-        words = Lab.texts[key] = Lexicon(words_of(which, lab.encoder), name=which)
-        words.encode(lab.encoder, cache_dir=False)
-    sentences = [attribute_sentence(found) for found in associate(s.frames, Lab.texts[key], k=k, pool=how)]
-    return normalize(lab.encoder.encode_classes(sentences).cpu(), dim=-1) @ normalize(lab.text(names).classes, dim=-1).T
+def sentences(lab, s, k=5, how="mean", which="all words")->list:
+    "An attribute sentence for each clip."
+    return [attribute_sentence(found) for found in associate(s.frames, lab.words(which), k=k, pool=how)]
+
+def said(lab, s, names, **how)->torch.Tensor: # (B,A) cosines of attribute sentences and names
+    return normalize(lab.encoder.encode_classes(sentences(lab, s, **how)).cpu(), dim=-1) @ normalize(lab.text(names).classes, dim=-1).T
 
 def fused(lab, s, names, attributes, weight=.7):
     return fuse((lab.scale * spot(lab, s, names)).softmax(-1), (lab.scale * attributes).softmax(-1), weight)
@@ -180,69 +196,88 @@ def _(lab, setting):
     return out
 
 
-# Training: the library's loop, on embeddings.
+# Training: `bike_nb train`, on folders of frames.
 
-class Remembered(Dataset):
-    "Frame embeddings (N,T,D) as the loop wants a dataset."
-    def __init__(self, frames, labels, classes, sentences=None): self.frames, self.labels, self.classes, self.sentences = frames, labels, classes, sentences
-    def __len__(self): return len(self.labels)
-    def set_epoch(self, epoch): pass
-    def __getitem__(self, i):
-        i = i[1] if isinstance(i, tuple) else i
-        more = {"sentence": self.sentences[i]} if self.sentences else {}
-        return dict(frames=self.frames[i][None], label=self.labels[i], index=torch.tensor(i), path=str(i), missing="", note="", **more)
+DRAWN = Path("out")/"ablations"                                              # below the repository
 
-class RememberedRun(T.Run):
-    "`Run` of `bike_nb.training`, except that the image tower has done its work already."
-    def __init__(self, config, data, folder, layers=6):
-        self.config, self.folder, self.ranks, self.progress = config, Path(folder), T.Ranks(), False
-        self.branch, self.model, self.train = config.network.branch, T.prepare_model(config, T.Ranks()), data
-        self.model.encode_frames = lambda x: x
-        if layers != 6 and config.network.sim_header == "Transf": replace_head(self.model, config, layers)
-        self.loader = make_loader(data, config.data.batch_size, 0, shuffle=True, seed=config.seed, drop_last=True)
-        self.iterations, self.where = len(self.loader), dict(epoch=0, step=0, done=0, best=-1.)
-        self.learner = T.Learner(self.model, data.classes, config)
-        self.optimizer, self.schedule = T.make_optimizer(self.model, config), T.make_schedule(config)
-        self.weights, self.half, scaled = T.pick_precision(config.solver.precision, self.ranks.device)
-        self.scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+def inside(root):
+    "Where an experiment finds the lists in a folder."
+    return [f"train_root={root}", f"train_list={root}/train.txt", f"val_root={root}", f"val_list={root}/val.txt", f"label_list={root}/classes.csv"]
 
-def replace_head(model, config, layers):
-    "A temporal transformer of fewer blocks, which a few hundred clips can teach."
-    model.video, n = VideoBranch(model.dim, "Transf", config.network.interaction, layers=layers), config.network
-    T.set_positions(model.video.frame_position_embeddings.weight, n.position_init, n.position_std)
+BRIEF = ["precision=fp32", "workers=0", "print_freq=1000", "eval_freq=1000", f"output_path={DRAWN}/runs"]
 
-def train(s, names, seed, steps, batch, *overrides, layers=6):
-    "A model trained on a `ClipSet`; frozen image tower."
-    epochs = math.ceil(steps / (len(s.clips) // batch))
-    config = T.TrainConfig.from_yaml(ROOT/"configs"/"world_general.yaml", [f"seed={seed}", f"epochs={epochs}", f"batch_size={batch}", "precision=fp32", "branch=video",
-                                     f"lr_warmup_step={epochs / 10}", "data.reversals=null", "print_freq=1000", *overrides])
-    T.seed_all(seed)
-    data = Remembered(s.frames, s.labels(names), names)
-    with tempfile.TemporaryDirectory() as folder:
-        run = RememberedRun(config, data, folder, layers)
-        log, bar = T.Log(run.folder), T.progress_bar(run)
-        while run.where["epoch"] < epochs:
-            T.train_epoch(run, run.learner, log, bar); run.where.update(epoch=run.where["epoch"] + 1, step=0)
-    return run.model.eval()
+def few(seed, shot, *more):
+    "An experiment with few clips a class: those of configs/world_few-shot.yaml, at difficulty 2; 8 frames as in the official few-shot files, 28 steps of 16 clips."
+    root = DRAWN/f"few-shot-{seed}"
+    return "configs/world_few-shot.yaml", [f"seed={seed}", f"world.root={root}", f"world.seed={100 + seed}", "world.difficulty=2", "world.clips={val: 1}", "world.shots=16", *inside(root),
+        f"shot={shot}", "num_segments=8", "batch_size=16", "epochs=2", "lr_warmup_step=0.2", "clip_ratio=0.1", "text_ratio=1", *BRIEF, *more]
+
+def ordered(seed, setting):
+    "An experiment with actions that only the order of frames tells apart, as configs/world_general.yaml."
+    root = DRAWN/f"order-{fingerprint()}-{seed}"
+    backwards = f"reversals={[[a, b] for a, (b, _) in world.PAIRS.items()]}"
+    draw_order(seed)
+    return "configs/world_general.yaml", [f"seed={seed}", "world=null", "dataset=world_order", *inside(root), "num_segments=8", "batch_size=16",
+        "epochs=34", "lr_warmup_step=3.4", "temporal_layers=1", "position_init=sine", "position_std=1.", backwards, *BRIEF, *TRAINED[setting], "lr=2.e-3"]
+
+def write_clips(root, s):
+    "What an experiment reads, of a `ClipSet` without embeddings: a folder of JPEG files a clip, the lists (validation: one clip), the classes."
+    part, classes = root.with_name(f"{root.name}.{os.getpid()}"), list(dict.fromkeys(s.names))
+    for i, (clip, times) in enumerate(zip(s.clips, s.times)):
+        (part/f"{i:04d}").mkdir(parents=True)
+        for k, frame in enumerate(world.render(clip, times), 1): Image.fromarray(frame).save(part/f"{i:04d}"/f"img_{k:05d}.jpg", quality=92)
+    lines = [f"{i:04d} {len(times)} {classes.index(name)}\n" for i, (times, name) in enumerate(zip(s.times, s.names))]
+    for file, text in (("train.txt", lines), ("val.txt", lines[:1]), ("classes.csv", ["id,name\n", *(f"{i},{n}\n" for i, n in enumerate(classes))])): (part/file).write_text("".join(text), encoding="utf-8")
+    os.replace(part, root)
+
+def draw_order(seed):
+    "The training clips of the question about time, unless they are there."
+    root = ROOT/DRAWN/f"order-{fingerprint()}-{seed}"
+    if root.exists(): return
+    some, names = clips_of("order, training", seed, 1)
+    write_clips(root, ClipSet(some, np.stack([world.frame_times(c, 8) for c in some]), None, names))
+
+def run_name(file, overrides): return hashlib.sha256(repr((file, overrides)).encode()).hexdigest()[:12]
+
+def as_command(file, overrides):
+    "The command that trains the same."
+    return f"bike_nb train {file} " + " ".join(f"--set {shlex.quote(o)}" for o in overrides) + f" --name {run_name(file, overrides)} --device cpu"
+
+AGAIN = None                                                                 # --again: names of the runs that are new already
+
+def train(file, overrides):
+    "The model that `as_command` trains; one that is there already is read."
+    with contextlib.chdir(ROOT):
+        config, name = T.TrainConfig.from_yaml(file, overrides), run_name(file, overrides)
+        folder = T.run_folder(config, name)
+        if AGAIN is not None and name not in AGAIN: shutil.rmtree(folder, ignore_errors=True); AGAIN.add(name)
+        T.fit(config, name, "cpu", progress=False)
+        for other in (T.BEST, T.BEFORE): (folder/other).unlink(missing_ok=True)
+        return T.load_trained(folder/T.LAST, config.network, "cpu")
+
+def seen_by(model, s):
+    "The frames of a `ClipSet` as the model's image tower sees them."
+    mine, kept = model.clip.visual.state_dict(), Lab.encoder.model.visual.state_dict()
+    if all(torch.equal(mine[k], kept[k]) for k in kept): return s.frames
+    encoder = model.encoder(); encoder.model.visual.to(memory_format=torch.channels_last)
+    return torch.stack([encoder.encode_video(world.render(c, t), batch_size=16) for c, t in zip(s.clips, s.times)])
 
 @torch.no_grad()
 def answers(model, s, names): # (B,A)
-    return model.video_logits(s.frames, model.encode_text(names))
+    return model.video_logits(seen_by(model, s), model.encode_text(names))
 
 # What of the model is trained: the head, and whether the text tower learns along.
-TRAINED = {"text tower": ["sim_header=None", "fix_text=false", "lr=1.e-4"], "transformer": ["sim_header=Transf", "fix_text=true", "lr=5.e-4"],
-           "transformer + text tower": ["sim_header=Transf", "fix_text=false", "lr=5.e-4", "text_ratio=0.2"]}
+TRAINED = {"text tower": ["sim_header=None", "fix_video=true", "fix_text=false", "lr=1.e-4"], "transformer": ["sim_header=Transf", "fix_video=true", "fix_text=true", "lr=5.e-4"],
+           "transformer + text tower": ["sim_header=Transf", "fix_video=true", "fix_text=false", "lr=5.e-4", "text_ratio=0.2"]}
+IMAGE = {"text tower": TRAINED["text tower"], "text and image tower": ["sim_header=None", "fix_video=false", "fix_text=false", "lr=1.e-4"]} # clip_ratio: the image tower at 1e-5
 
-@question("time", "actions that only the order of frames tells apart: what must be trained? 8 frames, the action fills most of the clip", ["nothing", "transformer", "transformer + text tower"], difficulty=1)
+@question("time", "actions that only the order of frames tells apart: what must be trained? 8 frames, the action fills most of the clip", ["nothing", "transformer", "transformer + text tower"], difficulty=1,
+          runs=lambda seed, setting: [ordered(seed, setting)] if setting != "nothing" else [])
 def _(lab, setting):
     s, names = lab.clips("order", 1, 8), SIX
     label, two = s.labels(names), s.labels(names)[:, None] // 2 * 2 + torch.arange(2)
-    models, backwards = {"": None}, f"data.reversals={[[a, b] for a, (b, _) in world.PAIRS.items()]}"
-    if setting != "nothing":
-        models = {"": train(lab.clips("order, training", 1, 8), names, lab.seed, 500, 16, *TRAINED[setting], "lr=2.e-3", "position_std=1.", backwards, layers=1)}
-        if "transformer" in setting: models[", transformer taken out"] = without_order(models[""])
-    out = {}
-    for name, model in models.items():
+    out, trained = {}, models(lab, "time", setting)
+    for name, model in {"": trained[0], ", transformer taken out": without_order(trained[0])}.items() if trained else [("", None)]:
         right = hits((answers(model, s, names) if model else in_prompt(lab, s, names)).gather(1, two), label % 2).double()
         out[f"direction{name}"] = right.mean().item(), len(right)
         out |= {f"direction, {thing}{name}": (right[label // 2 == k].mean().item(), len(right) // 3) for k, (_, thing) in enumerate(world.PAIRS.values())}
@@ -253,16 +288,8 @@ def without_order(model):
     plain.video = VideoBranch(model.dim, "None", model.video.interaction, temperature=model.video.temperature)
     return plain.eval()
 
-def shots(s, k):
-    "The first k clips of each of fourteen classes."
-    return ClipSet(s.clips[:14 * k], s.times[:14 * k], s.frames[:14 * k], s.names[:14 * k])
-
-def learned(lab, k, *overrides, steps=40):
-    s = shots(lab.clips("few-shot"), k)
-    return train(s, FOURTEEN, lab.seed, steps, min(28, 14 * k), "position_init=normal", "position_std=0.02", *overrides)
-
-def known_and_novel(lab, model):
-    s, new = lab.clips("actions"), lab.clips("novel")
+def known_and_novel(lab, model=None):
+    s, new = lab.clips("actions", frames=8), lab.clips("novel", frames=8)
     ask = (lambda s, names: answers(model, s, names)) if model else (lambda s, names: in_prompt(lab, s, names))
     return {"top-1, fourteen actions": (top1(ask(s, FOURTEEN), s, FOURTEEN), len(s.clips)), "top-1, six novel actions": (top1(ask(new, list(world.NOVEL)), new, list(world.NOVEL)), len(new.clips))}
 
@@ -270,22 +297,52 @@ def in_prompt(lab, s, names):
     "Concept spotting without training, in the prompt that training uses."
     t = lab.text(names, "This is a video about {}"); return concept_spotting(s.frames, t.tokens, t.classes)
 
-@question("text", "frozen or tuned text, with and without a temporal transformer; 16 clips a class", ["nothing", "text tower", "transformer", "transformer + text tower"])
-def _(lab, setting): return known_and_novel(lab, None if setting == "nothing" else learned(lab, 16, *TRAINED[setting]))
+@question("text", "frozen or tuned text, with and without a temporal transformer; 16 clips a class, 8 frames", ["nothing", "text tower", "transformer", "transformer + text tower"],
+          runs=lambda seed, setting: [few(seed, 16, *TRAINED[setting])] if setting != "nothing" else [])
+def _(lab, setting): return known_and_novel(lab, *models(lab, "text", setting))
 
-@question("few-shot", "1, 2, 4, 8, 16 clips a class to learn from; the text tower is trained", ["0", "1", "2", "4", "8", "16"])
+@question("pooling, trained", "mean pooling or concept spotting, trained that way on 16 clips a class, 8 frames", ["mean pooling", "concept spotting"],
+          runs=lambda seed, setting: [few(seed, 16, *TRAINED[name], *HOW[setting]) for name in ("text tower", "transformer + text tower")])
 def _(lab, setting):
-    return known_and_novel(lab, learned(lab, int(setting), *TRAINED["text tower"]) if setting != "0" else None)
+    names = "text tower", "transformer + text tower"
+    return {f"top-1, trained: {name}": known_and_novel(lab, model)["top-1, fourteen actions"] for name, model in zip(names, models(lab, "pooling, trained", setting))}
 
-@question("pooling, trained", "mean pooling or concept spotting, trained that way on 16 clips a class", ["mean pooling", "concept spotting"])
+HOW = {"mean pooling": ["interaction=DP"], "concept spotting": []}
+
+@question("image tower", "is the image tower trained along, at a tenth of the rate? 16 clips a class, 8 frames", list(IMAGE), runs=lambda seed, setting: [few(seed, 16, *IMAGE[setting])])
+def _(lab, setting): return known_and_novel(lab, *models(lab, "image tower", setting))
+
+@question("few-shot", "1, 2, 4, 8, 16 clips a class to learn from, 8 frames; the text tower is trained", ["0", "1", "2", "4", "8", "16"],
+          runs=lambda seed, setting: [few(seed, int(setting), *TRAINED["text tower"])] if setting != "0" else [])
+def _(lab, setting): return known_and_novel(lab, *models(lab, "few-shot", setting))
+
+@question("attributes branch", "attribute sentences compared by the text tower as it is, or through a trained branch; 16 clips a class, 8 frames", ["untrained", "trained"],
+          runs=lambda seed, setting: [few_sentences(seed)] if setting == "trained" else [])
 def _(lab, setting):
-    how = f"interaction={dict(zip(QUESTIONS['pooling'][2], ('DP', 'VCS')))[setting]}"
     out = {}
-    for name in ("text tower", "transformer + text tower"):
-        x = known_and_novel(lab, learned(lab, 16, *TRAINED[name], how)); out[f"top-1, trained: {name}"] = x["top-1, fourteen actions"]
+    for kind, names, title in (("actions", FOURTEEN, "fourteen actions"), ("novel", list(world.NOVEL), "six novel actions")):
+        s, trained = lab.clips(kind, frames=8), models(lab, "attributes branch", setting)
+        x = branch_says(*trained, lab, s, names) if trained else lab.scale * said(lab, s, names, how="max")
+        both = fuse((lab.scale * in_prompt(lab, s, names)).softmax(-1), x.softmax(-1), .7)
+        out |= {f"attributes alone, {title}": (top1(x, s, names), len(s.clips)), f"fused 0.7, {title}": (top1(both, s, names), len(s.clips))}
     return out
 
-@question("frames", "how many frames of a clip?", ["2", "4", "8", "16"])
+def few_sentences(seed):
+    "An experiment with attribute sentences of the few-shot clips, words of the best frames; the sentences are written first. Ten epochs: after forty, it knew them by heart (seed 1)."
+    root = DRAWN/f"few-shot-{seed}"
+    with contextlib.chdir(ROOT):
+        T.prepare_world(T.TrainConfig.from_yaml(*few(seed, 16)))
+        tagger = Tagger(Lab.encoder, lexicon=Lab.words("all words"), k=5, pool="max", frames=8)
+        for part in ("train", "val"): tag_dataset(root/f"{part}.txt", root, root/f"attributes_{part}.json", tagger)
+    return few(seed, 16, "branch=attributes", "sim_header=None", *(f"attributes_{part}_path={root}/attributes_{part}.json" for part in ("train", "val")), "epochs=10", "lr_warmup_step=1", "lr=1.e-3")
+
+@torch.no_grad()
+def branch_says(model, lab, s, names): # (B,A) scaled
+    "What a trained attributes branch answers."
+    words = model.encode_text(sentences(lab, s, how="max"), "{}")
+    return model.attributes_scale.exp() * model.attribute_logits(words, model.encode_text(names))
+
+@question("frames", "how many frames of a clip?", ["2", "4", "8", "16", "32"])
 def _(lab, setting):
     s = lab.clips("actions", frames=int(setting))
     return {f"top-1, {name}": (top1(how(lab, s, FOURTEEN), s, FOURTEEN), len(s.clips)) for name, how in (("mean pooling", pool), ("concept spotting", spot))}
@@ -312,6 +369,11 @@ def compute(name, setting, seed, lab=None)->list:
     command = f"python scripts/run_ablations.py --only {name!r} --seeds {seed}".replace("'" if " " not in name else "", "")
     return [dict(question=name, setting=setting, seed=seed, figure=figure, value=round(value, 4), clips=n, difficulty=difficulty, command=command)
             for figure, (value, n) in f(lab or Lab(seed), setting).items()]
+
+def commands_of(name, setting, seed)->list:
+    "The training behind a setting and a seed, as commands; what they read and cannot draw themselves is drawn."
+    Lab(seed)
+    return [as_command(*run) for run in RUNS[name](seed, setting)]
 
 def read(path=RESULTS)->list:
     if not Path(path).exists(): return []
@@ -348,15 +410,22 @@ def table(rows)->str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=list(QUESTIONS), default=list(QUESTIONS), metavar="QUESTION", help=", ".join(QUESTIONS))
+    parser.add_argument("--only", nargs="+", choices=list(QUESTIONS), default=[q for q in QUESTIONS if q not in OPEN], metavar="QUESTION", help=", ".join(QUESTIONS))
     parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1, 2, 3, 4, 5])
     parser.add_argument("--settings", nargs="+", default=None, help="only these settings")
     parser.add_argument("--again", action="store_true", help="compute rows that are there again")
+    parser.add_argument("--show", action="store_true", help="print what would be trained, as commands `bike_nb train`, and train nothing")
     parser.add_argument("--table", action="store_true", help="print the results that are there, and do nothing")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     if args.table: print(table([r for r in read(args.results) if r["question"] in args.only])); return
-    labs = {}
+    if args.show:
+        for name in args.only:
+            for seed in args.seeds:
+                for setting in args.settings or QUESTIONS[name][2]: print("\n".join(f"# {name}, {setting}, seed {seed}\n{c}" for c in commands_of(name, setting, seed)))
+        return
+    global AGAIN
+    labs, AGAIN = {}, set() if args.again else None
     for name in args.only:
         for seed in args.seeds:
             for setting in QUESTIONS[name][2]:
