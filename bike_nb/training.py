@@ -1024,7 +1024,9 @@ def plot_metrics(path, # a run's folder, or its metrics.jsonl
     titles = "loss", "learning rate", tests[0][0] if tests else "no evaluation yet"
     for ax, curves, title in zip(fig.subplots(1, 3), (losses, rates, tests), titles):
         for name, x, y in curves: ax.plot(x, y, label=name, marker="o" if curves is tests else None)
-        if curves is rates: ax.legend(frameon=False)
+        if curves is rates:
+            ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
+            ax.set_ylim(0, 1.35 * max(max(y) for _, _, y in curves))       # room for the legend
         if curves is tests: ax.set_ylim(0, 1.02)
         ax.set_title(title, size=9); ax.set_xlabel("step"); ax.spines[["top", "right"]].set_visible(False)
     return fig
