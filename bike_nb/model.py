@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['PROMPT', 'HEADERS', 'INTERACTIONS', 'MASKS', 'BRANCHES', 'OFF', 'build', 'SIZES', 'RELEASES', 'ModelError',
            'QuickGELU', 'TemporalBlock', 'FrameTransformer', 'check_state', 'TemporalTransformer', 'header_name',
-           'interaction_name', 'VideoBranch', 'AttributesBranch', 'fuse', 'TowerPair', 'Inputs', 'Towers', 'Naming',
-           'Texts', 'Frozen', 'Freezable', 'Recomputing', 'Trainable', 'token_table', 'filled_table', 'stored_state',
-           'load_stored', 'Stored', 'voters', 'Answering', 'BIKE', 'setting', 'check_off', 'find_parts', 'from_network',
-           'read_checkpoint', 'infer_config', 'head_kind', 'checkpoint_settings', 'fill', 'load_weights',
-           'load_official', 'official_state', 'save_official', 'fetch_release', 'load']
+           'interaction_name', 'VideoBranch', 'AttributesBranch', 'fuse', 'TowerPair', 'Inputs', 'Towers', 'Texts',
+           'Freezable', 'Trainable', 'token_table', 'filled_table', 'stored_state', 'load_stored', 'Stored', 'voters',
+           'Answering', 'BIKE', 'setting', 'check_off', 'find_parts', 'from_network', 'read_checkpoint', 'infer_config',
+           'head_kind', 'checkpoint_settings', 'fill', 'load_weights', 'load_official', 'official_state',
+           'save_official', 'fetch_release', 'load']
 
 # %% ../nbs/05_model.ipynb #db48e48c
 import http.client, json, os, pickle, re, urllib.error, urllib.parse, urllib.request, warnings, zipfile
@@ -314,8 +314,8 @@ def _check_vocabulary(clip, ids):
         raise ModelError(f"This model has a vocabulary of {size}, smaller than its tokenizer's: give token ids to encode_ids instead of names.")
 
 # %% ../nbs/05_model.ipynb #9ab2ec28
-class Naming(Towers):
-    "Towers that take names instead of ids."
+class Texts(Towers):
+    "Towers that take names instead of ids, and can be looked at through an `Encoder`."
     @torch.no_grad()
     def encode_text(self,
         names, template:str=PROMPT, # A names, and the sentence they are put into; whole sentences go into '{}'
@@ -329,17 +329,13 @@ class Naming(Towers):
         mask, words = (m.to(self.device) for m in token_masks(self.tokenizer, ids, prefix, names, suffix))
         parts = [self.encode_ids(block.to(self.device)) for block in ids.split(batch_size)]
         return TextEmbeddings(*(torch.cat(p).float() for p in zip(*parts)), mask, words, texts, ids)
-
-# %% ../nbs/05_model.ipynb #9b36d72e
-class Texts(Naming):
-    "Towers that take names, and can be looked at through an `Encoder`."
     def encoder(self, name:str="bike")->Encoder: # what it is called in messages and caches
         "An `Encoder` on the same weights; puts the towers into evaluation mode."
         precision = "bf16" if self.clip.logit_scale.dtype == torch.bfloat16 else "fp32"
         return Encoder(self.clip, self.tokenizer, self.model_cfg, self.preprocess_cfg, name, self.device, precision, self.known_tokens)
 
 # %% ../nbs/05_model.ipynb #e50b13bf
-class Frozen(Texts):
+class Freezable(Texts):
     "Towers of which one or both can be kept as they are."
     def freeze(self, text:bool=False, video:bool=False): # keep the text tower (CLIP without `visual` and `logit_scale`); keep the image tower
         "No gradients for a tower, as the official fix_text and fix_video; returns the model."
@@ -352,8 +348,8 @@ class Frozen(Texts):
         return not any(p.requires_grad for n, p in self.clip.named_parameters() if not n.startswith("visual.") and n != "logit_scale")
 
 # %% ../nbs/05_model.ipynb #a5ac1ea6
-class Freezable(Frozen):
-    "Towers whose BatchNorm can be kept as it is, too."
+class Trainable(Freezable):
+    "Towers with the switches of fine-tuning: BatchNorm, checkpointing, and what is CLIP's and what is new."
     frozen_batchnorm = False
     def freeze_batchnorm(self, frozen:bool=True): # False: let it learn again
         "Keep BatchNorm in evaluation mode, also while training; returns the model."
@@ -365,20 +361,12 @@ class Freezable(Frozen):
         for m in self.modules() if self.frozen_batchnorm else ():
             if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
         return self
-
-# %% ../nbs/05_model.ipynb #3195db9b
-class Recomputing(Freezable):
-    "Towers that trade time for memory."
     def set_grad_checkpointing(self, enable:bool=True): # False: keep everything again
         "Compute blocks of the towers and of the temporal transformer again in the backward pass instead of keeping them; returns the model."
         self.clip.set_grad_checkpointing(enable)
         for m in self.modules():
             if isinstance(m, TemporalTransformer): m.gradient_checkpointing = enable
         return self
-
-# %% ../nbs/05_model.ipynb #0a378e18
-class Trainable(Recomputing):
-    "Towers that tell the optimizer what is CLIP's and what is new."
     def groups(self)->dict: # {"clip": [(name, parameter)], "head": [(name, parameter)]}
         "The official parameter groups, those that are trained only: CLIP with its logit scales, and the branches on top."
         found = {"clip": [], "head": []}
