@@ -108,7 +108,6 @@ def acting(s): return torch.tensor([[c.acting(t) for t in ts] for c, ts in zip(s
 # Questions: name: (about, difficulty, settings, function of (lab, setting) → {figure: (value, clips)}), in order of importance.
 # What a setting trains: RUNS[name](seed, setting) → experiments, each a file and its overrides; none for what is trained nowhere.
 QUESTIONS, RUNS = {}, {}
-EARLIER = "time",                                                            # the rows in the table are those of the script of commit 3173d55, which gave remembered embeddings to the loop
 OPEN = ()                                                                    # questions that no row answers yet
 
 def nothing(seed, setting): return []
@@ -228,7 +227,10 @@ def write_clips(root, s):
         for k, frame in enumerate(world.render(clip, times), 1): Image.fromarray(frame).save(part/f"{i:04d}"/f"img_{k:05d}.jpg", quality=92)
     lines = [f"{i:04d} {len(times)} {classes.index(name)}\n" for i, (times, name) in enumerate(zip(s.times, s.names))]
     for file, text in (("train.txt", lines), ("val.txt", lines[:1]), ("classes.csv", ["id,name\n", *(f"{i},{n}\n" for i, n in enumerate(classes))])): (part/file).write_text("".join(text), encoding="utf-8")
-    os.replace(part, root)
+    try: os.replace(part, root)
+    except OSError:                                                          # another process was faster, with the same clips
+        if not root.exists(): raise
+        shutil.rmtree(part)
 
 def draw_order(seed):
     "The training clips of the question about time, unless they are there."

@@ -15,8 +15,7 @@ def test_rows_are_well_formed():
     for r in ROWS:
         assert 0 <= float(r["value"]) <= 1 and int(r["clips"]) >= 60 and int(r["seed"]) >= 1, r
         assert int(r["difficulty"]) == A.QUESTIONS[r["question"]][1]
-        old = " # the script of commit 3173d55" if r["question"] in A.EARLIER else ""
-        assert r["command"].startswith("python scripts/run_ablations.py --only ") and r["command"].endswith(f"--seeds {r['seed']}{old}")
+        assert r["command"].startswith("python scripts/run_ablations.py --only ") and r["command"].endswith(f"--seeds {r['seed']}")
     keys = [(r["question"], r["setting"], r["seed"], r["figure"]) for r in ROWS]
     assert len(set(keys)) == len(keys)
 
