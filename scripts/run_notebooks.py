@@ -53,7 +53,7 @@ def run(path):
 
 def said(cell):
     "What a cell shows: its texts, without seconds and memory addresses, and a hash of each picture and page."
-    text = lambda s: re.sub(r"\d[\d.,]*(?= ?(?:ms|µs|s|seconds?|minutes?|it/s)\b)|0x[0-9a-f]+", "…", "".join(s))
+    text = lambda s: re.sub(r"\d[\d.,]*(?= ?(?:ms|µs|s|seconds?|minutes?|it/s)\b)", "…", re.sub(" at 0x[0-9a-f]+", "", "".join(s)))
     brief = lambda kind, data: text(data) if kind in ("text/plain", "text/markdown") else hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
     out = cell.get("outputs", [])
     return text(o.text for o in out if o.get("name") == "stdout"), [{k: brief(k, v) for k, v in o.data.items()} for o in out if "data" in o]
