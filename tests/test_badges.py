@@ -1,8 +1,9 @@
 """The tutorials' badges and their cell for Colab: run as it stands, in a clone of its own, by a Python of its own."""
-import os, subprocess, sys, venv
+import os, shutil, subprocess, sys, venv
 from pathlib import Path
 
-import nbformat, pytest
+import nbformat
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = sorted((ROOT/"nbs"/"tutorials").glob("[0-9]*.ipynb"))
@@ -22,18 +23,19 @@ def git(*args, **more): return subprocess.run(["git", *args], check=True, captur
 
 @pytest.fixture
 def somewhere(tmp_path):
-    "(python, environment): an environment of its own that borrows the packages of this one, and our repository in place of the public one."
-    if subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--verify", "-q", "HEAD"], capture_output=True).returncode: pytest.skip("the cell clones a git repository, and this folder is none")
+    "(python, environment): an environment of its own that borrows the packages of this one, and this folder as a repository in place of the public one."
     venv.create(tmp_path/"env", with_pip=False, symlinks=os.name != "nt")
     python = tmp_path/"env"/("Scripts/python.exe" if os.name == "nt" else "bin/python")
     packages = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True).stdout.strip()
     borrowed = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
     Path(packages, "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
-    branch, s = "main", make_badges.settings(ROOT)
-    git("clone", "--bare", "-q", str(ROOT), str(tmp_path/"public.git"))
-    git("-C", str(tmp_path/"public.git"), "update-ref", f"refs/heads/{branch}", git("-C", str(ROOT), "rev-parse", "HEAD").strip())
+    s, public = make_badges.settings(ROOT), tmp_path/"public"
+    shutil.copytree(ROOT, public, ignore=shutil.ignore_patterns(".git", ".venv", "out", "_docs", "build", "dist", "data", "runs", "*.egg-info", "__pycache__", ".pytest_cache"))
+    git("init", "-q", "-b", s["branch"], str(public))
+    git("-C", str(public), "add", "-A")
+    git("-C", str(public), "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-q", "-m", "as it stands")
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{(tmp_path/'public.git').as_uri()}.insteadOf", "GIT_CONFIG_VALUE_0": s["git_url"],
+    env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{public.as_uri()}.insteadOf", "GIT_CONFIG_VALUE_0": s["git_url"],
             # an odd one of pip: 0 means that it builds with the packages that are here
             "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "IPYTHONDIR": str(tmp_path/"ipython")}
     return python, env
@@ -62,7 +64,7 @@ def test_elsewhere_the_cell_does_nothing(tmp_path):
 def test_binder_installs_what_it_lists(somewhere, tmp_path):
     "`pip install -r binder/requirements.txt` from the root, as Binder does it, with the packages that are here already."
     python, env = somewhere
-    git("clone", "-q", str(tmp_path/"public.git"), str(tmp_path/"home"))
+    git("clone", "-q", str(tmp_path/"public"), str(tmp_path/"home"))
     done = subprocess.run([python, "-m", "pip", "install", "-q", "-r", "binder/requirements.txt"], cwd=tmp_path/"home", env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     where = subprocess.run([python, "-c", "import bike_nb; print(bike_nb.__file__)"], cwd=tmp_path, env=env, check=True, capture_output=True, text=True).stdout
