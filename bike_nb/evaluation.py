@@ -758,6 +758,7 @@ class Branches(Classifier):
         if self.model.video and f is not None:
             out["video"] = view_mean(self.scales[0] * self.model.video_logits(f.flatten(0, 1), self.text, self.mask), f.shape[1])
         if self.sentences: out["attributes"] = view_mean(self.scales[1] * self.words(self.sentences(batch, together)))
+        if self.frames and f is None: raise EvaluationError("The zero-shot figures need frames and the dataset gives none: build it with branch='video' or 'both'.")
         if self.frames: out["frame_logits"] = frame_logits(together, self.text.classes).float()
         return out
 

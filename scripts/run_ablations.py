@@ -108,7 +108,6 @@ def acting(s): return torch.tensor([[c.acting(t) for t in ts] for c, ts in zip(s
 # Questions: name: (about, difficulty, settings, function of (lab, setting) → {figure: (value, clips)}), in order of importance.
 # What a setting trains: RUNS[name](seed, setting) → experiments, each a file and its overrides; none for what is trained nowhere.
 QUESTIONS, RUNS = {}, {}
-OPEN = ()                                                                    # questions that no row answers yet
 
 def nothing(seed, setting): return []
 
@@ -412,7 +411,7 @@ def table(rows)->str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=list(QUESTIONS), default=[q for q in QUESTIONS if q not in OPEN], metavar="QUESTION", help=", ".join(QUESTIONS))
+    parser.add_argument("--only", nargs="+", choices=list(QUESTIONS), default=list(QUESTIONS), metavar="QUESTION", help=", ".join(QUESTIONS))
     parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1, 2, 3, 4, 5])
     parser.add_argument("--settings", nargs="+", default=None, help="only these settings")
     parser.add_argument("--again", action="store_true", help="compute rows that are there again")

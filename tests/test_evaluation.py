@@ -423,6 +423,7 @@ def test_both_branches_from_every_source(frames, model, tmp_path):
     only = build_dataset(config(frames, attributes_val_path=str(tmp_path / "a.json")), "test", branch="attributes")
     alone = ev.evaluate(model, only, attributes=True)                                         # no frame is read
     assert torch.allclose(alone.scores, expected, atol=1e-6) and list(alone.branches) == ["attributes"]
+    with pytest.raises(ev.EvaluationError, match="zero-shot figures need frames"): ev.evaluate(model, only, attributes=True, zero_shot=True)
     words = from_network(dict(arch="tiny", init=True, branch="attributes"), seed=3)
     words.attributes.load_state_dict(model.attributes.state_dict())
     assert torch.allclose(ev.evaluate(words, only).scores, expected, atol=1e-6)
