@@ -22,7 +22,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from .attributes import LexiconError, attribute_sentence, read_attributes
-from .video import VideoError, read_frames
+from .video import VideoError, _read, _scan
 
 # %% ../nbs/06_data.ipynb #c4688ae3
 class DataError(ValueError):
@@ -44,7 +44,15 @@ def _csv_rows(text, path):
     try: yield from ((reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row)))
     except csv.Error as e: raise DataError(f"{path}, line {reader.line_num}, is no row of a CSV file ({e}).") from None
 
-# %% ../nbs/06_data.ipynb #82669521
+# %% ../nbs/06_data.ipynb #fb549884
+def _check_uncounted(lines, path):
+    "`DataError` if before these names, beneath what may be a header, stand the numbers from 0 or 1 on, in any order."
+    if lines and re.match(r"\D*([,;\t]|\bname\b)\D*$", lines[0], re.I): lines = lines[1:]
+    numbers = sorted(int(m[1]) for m in (re.match(r"(\d+)[\s,;]\s*\S", line) for line in lines) if m)
+    if lines and numbers in (list(range(len(lines))), list(range(1, len(lines) + 1))):
+        raise DataError(f"{path}: its lines begin with numbers: make `id,name` the first line, and count from 0, as in `0,brush hair`.")
+
+# %% ../nbs/06_data.ipynb #d9975f90
 def _numbered(text, path):
     "(line, number or None, name) of each class in the text of a class file: `id,name`, `c000 name`, or a name a line."
     first = text.lstrip().split("\n", 1)[0].strip()
@@ -52,6 +60,7 @@ def _numbered(text, path):
         for line, row in list(_csv_rows(text, path))[1:]: yield line, row[0], ",".join(row[1:])
     else:
         coded = re.match(r"c000\s", first)
+        _check_uncounted([name.strip() for name in text.splitlines() if name.strip()], path)
         for line, name in enumerate(map(str.strip, text.splitlines()), 1):
             if name: yield (line, *([*name.split(None, 1), ""][:2] if coded else (None, name)))
 
@@ -199,11 +208,11 @@ def _table(text, path, kind, num_classes):
 def _kept(records, min_frames, path):
     "The records that are long enough, with a warning about the others."
     kept = [r for r in records if (r.num_frames is None or r.num_frames >= min_frames) and (r.start is None or r.end > r.start)]
-    if kept and len(kept) < len(records):
-        why = f"have fewer than {min_frames} frames" if kept[0].start is None else "end before they start"
-        short = f"{len(records) - len(kept):,} of the {len(records):,} records"
-        warnings.warn(f"{short} in {path} {why} and are left out, as in the official code.", stacklevel=3)
-    if not kept: raise DataError(f"{path}: all of its {len(records):,} records are too short (of fewer than {min_frames} frames).")
+    if len(kept) == len(records): return kept
+    why = f"have fewer than {min_frames} frames" if records[0].start is None else "end before they start"
+    if not kept: raise DataError(f"{path}: all of its {len(records):,} records {why}.")
+    short = f"{len(records) - len(kept):,} of the {len(records):,} records"
+    warnings.warn(f"{short} in {path} {why} and are left out, as in the official code.", stacklevel=3)
     return kept
 
 # %% ../nbs/06_data.ipynb #64d14532
@@ -258,6 +267,7 @@ def few_shot(records, # of `read_list`, each with one label
             )->list:
     "`shot` records of each class, drawn by lot; `DataError` names a class that has fewer."
     if not isinstance(shot, int) or shot < 1: raise DataError(f"shot={shot!r} must be a whole number of at least 1.")
+    if not records: raise DataError("few-shot training needs records to draw from, and there are none.")
     chosen = []
     for label, group in _by_label(records, classes).items():
         _check_group(label, group, shot, classes)
@@ -512,11 +522,9 @@ def _read_folder(path, choose, template, bias):
 def _read_file(path, choose):
     "The chosen frames of a video file as pictures, and a note about what is wrong with it."
     if not path.exists() and (mp4 := path.with_name(path.name + ".mp4")).exists(): path = mp4      # Charades names videos without ending
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        try: video = read_frames(path, choose, backend="pyav")
-        except VideoError as e: raise DataError(str(e)) from None
-    return [Image.fromarray(f) for f in video.frames], " ".join(str(w.message) for w in heard)
+    try: index, _, frames = _read(_scan(path), lambda index: np.asarray(choose(len(index.times), index.times)), "pyav")
+    except VideoError as e: raise DataError(str(e)) from None
+    return [Image.fromarray(f) for f in frames], f"{path}: {index.damage}" if index.damage else ""
 
 # %% ../nbs/06_data.ipynb #e976d7d5
 def _packed(items):
@@ -545,15 +553,24 @@ def _as_record(values):
     "A `Record` of its values, as they come out of a `Packed` list."
     return Record(*values)
 
-# %% ../nbs/06_data.ipynb #26e2f288
+# %% ../nbs/06_data.ipynb #7bf87c6b
+def _stretch(record, fps, times=None):
+    "Number of the first frame of a segment, and how many it has: by the `times` (n,) of a file's frames, of a folder by `fps`."
+    end = min(record.end, record.total)
+    if times is None: return int(record.start * fps), int(end * fps - record.start * fps)      # as datasets/charades.py counts them
+    first, stop = np.searchsorted(times, (record.start, end))
+    return max(min(first, stop - 1), 0), stop - first          # a segment between two frames is the one on the screen
+
+# %% ../nbs/06_data.ipynb #15a025ab
 def _choose(data, record, rng):
-    "The function from the number of frames of a video to the frames to look at."
+    "The function from the number of frames of a video, and of a file their times, to the frames to look at."
     mode = data.mode if data.mode != "train" or data.random_shift else "val"
-    if record.start is None: return lambda n: frame_indices(mode, n, data.segments, data.dense, data.clips, rng)
-    first = int(record.start * data.fps)
-    length = int(min(record.end, record.total) * data.fps - record.start * data.fps)     # frames, as datasets/charades.py counts them
+    if record.start is None: return lambda n, times=None: frame_indices(mode, n, data.segments, data.dense, data.clips, rng)
     mode = "segment" if mode == "train" else mode
-    return lambda n: np.minimum(first + frame_indices(mode, max(length, 1), data.segments, data.dense, data.clips, rng), n - 1)
+    def choose(n, times=None):
+        first, length = _stretch(record, data.fps, times)
+        return np.minimum(first + frame_indices(mode, max(length, 1), data.segments, data.dense, data.clips, rng), n - 1)
+    return choose
 
 # %% ../nbs/06_data.ipynb #fa2849ec
 def _tidy(data, every=64):
@@ -572,7 +589,9 @@ def _frames(data, record, rng):
 
 # %% ../nbs/06_data.ipynb #4a9f6233
 def _truth(data, record):
-    "The label of a record: `label` int64, or `labels` float32 (C,) of a multi-label test."
+    "The label of a record: `label` int64, or `labels` float32 (C,) of a multi-label test; `DataError` for a label that is no class."
+    for k in [record.label] if record.labels is None else record.labels:
+        if not 0 <= k < len(data.classes): raise DataError(f"{record.path} has the label {k}, but there are {len(data.classes)} classes.")
     if record.labels is None: return dict(label=torch.tensor(record.label))
     labels = torch.zeros(len(data.classes))
     labels[list(record.labels)] = 1
@@ -656,6 +675,9 @@ def _check_dataset(data):
         raise DataError("a dataset that reads frames needs a transform: see train_transform and test_transform.")
     if data.sentences is None and not data.decode: raise DataError("a dataset of neither frames nor attribute sentences has nothing to give.")
     if not data.video: _fields(data.template)
+    if not data.fps > 0: raise DataError(f"data.fps is {data.fps}: it must be a number of frames a second, above 0.")
+    if data.mirrors and data.mode == "train" and getattr(data.transform, "flip", False):
+        raise DataError("data.mirrors turn picture and label together, and this transform would turn pictures once more: make it with flip=False.")
 
 # %% ../nbs/06_data.ipynb #4d4fe493
 def _first_number(index_bias, template):
@@ -677,16 +699,16 @@ class VideoDataset(Dataset):
         template:str="img_{:05d}.jpg", # names of frames
         index_bias:int|None=None, # number of the first frame; None: 1, but 0 for the template "frame{:d}.jpg"
         clips:int=1, dense:bool=False, random_shift:bool=True, # see `frame_indices`; without random_shift, training takes the frames of "val"
-        fps:float=24, # frames a second, for Charades segments
+        fps:float=24, # frames a second in folders, for Charades segments
         seed:int=0, # of all that is random
         sentences=None, # an attribute sentence for each record
         decode:bool=True, # False: sentences only, no frame is read
-        mirrors=None, # in training: pairs of class names that a mirror turns into each other
+        mirrors=None, # in training: pairs of class names that a mirror turns into each other; the transform must then have flip=False
     ):
         self.records, self.classes, self.root, self.transform = Packed(map(astuple, records), _as_record), list(classes), Path(root), transform
         self.mode, self.segments, self.video, self.template = mode, segments, _is_video(modality), template
         self.bias, self.clips, self.dense = _first_number(index_bias, template), clips if mode == "test" else 1, bool(dense)
-        self.random_shift, self.fps, self.seed = random_shift, fps or 24, seed
+        self.random_shift, self.fps, self.seed = random_shift, 24 if fps is None else fps, seed
         self.sentences, self.decode, self.epoch, self.files_read = sentences and Packed(sentences), decode, 0, 0
         self.multi_label, self.views = bool(len(self.records)) and self.records[0].label is None, self.clips * getattr(transform, "crops", 1)
         self.mirrors = partners(mirrors, self.classes, "mirrors")

@@ -104,7 +104,7 @@ def test_kinetics_of_torchvision():
 @pytest.mark.parametrize("text, names", [
     ("id,name\n0,run\n1,walk\n", ["run", "walk"]), ("\ufeffid,name\r\n0,run\r\n\r\n1,walk\r\n", ["run", "walk"]), ("ID, Name\n0,run\n1,walk", ["run", "walk"]),
     ('id,name\n0,"run, then walk"\n1,"say ""hi"""\n', ["run, then walk", 'say "hi"']), ("c000 Holding some clothes\r\nc001 Running", ["Holding some clothes", "Running"]),
-    ("run\nwalk fast\n", ["run", "walk fast"]), ("id,name\n000,run\n001,walk", ["run", "walk"]), ("id,name\n0,None\n1,nan", ["None", "nan"]),
+    ("run\nwalk fast\n", ["run", "walk fast"]), ("1 on 1\n2 step\n3 point shot\nrun\n", ["1 on 1", "2 step", "3 point shot", "run"]), ("run\n1 on 1\n", ["run", "1 on 1"]), ("id,name\n000,run\n001,walk", ["run", "walk"]), ("id,name\n0,None\n1,nan", ["None", "nan"]),
 ])
 def test_class_files(tmp_path, text, names):
     (tmp_path / "c.csv").write_text(text, newline="")
@@ -114,6 +114,7 @@ def test_class_files(tmp_path, text, names):
 @pytest.mark.parametrize("text, words", [
     ("id,name\n0,run\n2,walk\n", ["line 3", "'2'"]), ("id,name\n1,run\n", ["line 2"]), ("id,name\n0,run\n1,run\n", ["line 3", "'run'"]), ("id,name\n0,\n", ["line 2", "no name"]),
     ("", ["holds no classes"]), ("id,name\n", ["holds no classes"]), ("c000 a\nc002 b\n", ["line 2", "c002"]), ("c000 a\nc001\n", ["line 2", "no name"]), ('id,name\n0,"a\n', ["line 2"]),
+    *((text, ["id,name", "count from 0"]) for text in ("0,run\n1,walk\n", "label,name\n0,run\n1,walk\n", "id name\n1 run\n0 walk\n", "1 ApplyEyeMakeup\r\n2 ApplyLipstick\r\n", "0;run")),
 ])
 def test_wrong_class_files(tmp_path, text, words):
     path = tmp_path / "c.csv"
@@ -168,7 +169,7 @@ def test_official_charades(official):
     ("a.mp4 0\nb.mp4 30 1\n", ["line 2"]), ("a.mp4 0\nb.mp4\n", ["line 2"]), ("a.mp4 0\nb.mp4 one\n", ["line 2", "'one'"]), ("a.mp4 1.0\n", ["line 1"]), ("\n \n", ["empty"]), ("", ["empty"]),
     ("video_id,label,start_time,end_time,total_time\nA,c001,1,2,3\nB,c009,1,2,3\n", ["line 3", "9"]), ("video_id,label,start_time,end_time,total_time\nA,x,1,2,3\n", ["line 2"]),
     ("video_id,label,start_time,end_time,total_time\nA,c001,1,2\n", ["line 2", "4 columns"]), ("video_id,label,start_time,end_time,total_time\nA,c001,nan,2,3\n", ["line 2", "nan"]),
-    ("video_id,label,start_time,end_time,total_time\n", ["no rows"]), ("video_id,label,start_time,end_time,total_time\nA,c001,2,2,3\n", ["too short"]),
+    ("video_id,label,start_time,end_time,total_time\n", ["no rows"]), ("video_id,label,start_time,end_time,total_time\nA,c001,2,2,3\n", ["end before they start"]),
     ("id,actions,length\nA,c001 1 2;c002,3\n", ["line 2", "c002"]), ("id,actions,length\nA,c009 1 2,3\n", ["line 2"]), ("id,actions,length\n,c001 1 2,3\n", ["line 2"]), ("id,actions,length\nA,,x\n", ["line 2"]),
 ])
 def test_wrong_lists(tmp_path, text, words):
@@ -204,6 +205,7 @@ def test_few_shot():
     complaint(lambda: few_shot(records, 15, classes=list("abcdefg")), "class 2 (c)", "14 clips", "15")
     complaint(lambda: few_shot(records, 2, classes=list("abcdefgh")), "class 7 (h)", "0 clips")
     complaint(lambda: few_shot(records, 0), "shot=0")
+    complaint(lambda: few_shot([], 2), "none")
     complaint(lambda: few_shot([Record("a", None, labels=(1,))], 1), "one label")
 
 
@@ -456,6 +458,9 @@ def test_few_shot_and_checks_of_the_configuration(world):
     complaint(lambda: build_dataset(config_of(world, image_tmpl="img.jpg"), "val"), "img.jpg")
     complaint(lambda: build_dataset(config_of(world), "val", branch="words"), "words")
     complaint(lambda: build_dataset(config_of(world), "test", crops=2), "crops=2")
+    for fps in (0, -3): complaint(lambda: build_dataset(config_of(world, fps=fps), "val"), f"data.fps is {fps}")
+    for record in (Record("a", 3), Record("a", None, labels=(0, 3))):
+        complaint(lambda: VideoDataset([record], list("abc"), decode=False, sentences=["x"])[0], "a has the label 3", "3 classes")
 
 
 def test_short_videos_are_left_out_in_training_only(world, tmp_path):
@@ -507,6 +512,25 @@ def test_charades_test(charades):
     assert brightness(data[0])[0].tolist() == [1 + int(12.5 * i) for i in range(8)]
     batch = next(iter(make_loader(data, 2)))
     assert batch["labels"].shape == (2, 3) and batch["frames"].shape == (2, 1, 8, 3, 16, 16)
+
+
+def test_charades_segments_of_files(tmp_path, monkeypatch):
+    "A file knows when its frames are shown, so no rate has to be given; in every mode the frames lie in their segment."
+    write_split(tmp_path / "w", "multi-label", clips=dict(train=4, val=1, test=1), size=32, fps=5, workers=1)
+    keys = dict(dataset="charades", modality="video", label_list=str(tmp_path / "w" / "classes.txt"), train_root=str(tmp_path / "w" / "train"))
+    config, read, found = config_of(tmp_path / "w", **keys, train_list=str(tmp_path / "w" / "train_segments.csv"), num_segments=8), D._read, []
+    monkeypatch.setattr(D, "_read", lambda *args: found.append(read(*args)) or found[-1])
+    for random_shift in (True, False):
+        config.data.random_shift = random_shift
+        data = build_dataset(config, "train")
+        for i, r in enumerate(data.records):
+            found.clear()
+            assert data[i]["missing"] == data[i]["note"] == ""
+            times = np.concatenate([index.times[ranks] for index, ranks, _ in found])
+            assert (times >= r.start).all() and (times < r.end).all() and len(set(times)) > 1, r
+    assert len(data) > 4
+    late = VideoDataset([Record(data.records[0].path, 0, start=50, end=60, total=90)], data.classes, data.root, data.transform, segments=4, modality="video")
+    assert late[0]["missing"] == "" and set(found[-1][1]) == {59}                       # behind the end of the file: its last frame
 
 
 def test_charades_lists_in_the_wrong_place(charades):
@@ -759,6 +783,13 @@ def test_labels_turn_with_their_clips(tmp_path, label):
     for split in ("val", "test"):
         sample = build_dataset(config, split)[0]
         assert int(sample["label"]) == label and sample["frames"][0, ..., :20].mean() > sample["frames"][0, ..., -20:].mean()
+
+
+def test_pictures_turn_once(tmp_path):
+    config = half_bright(tmp_path / "data", 0)
+    records, mirrors = read_list(config.data.train_list), config.data.mirrors
+    complaint(lambda: VideoDataset(records, ["left", "right"], tmp_path, train_transform(48), mirrors=mirrors), "flip=False")
+    assert VideoDataset(records, ["left", "right"], tmp_path, train_transform(48), "val", mirrors=mirrors).mirrors == {0: 1, 1: 0}      # no mirror but in training
 
 
 @pytest.mark.parametrize("value, says", [([["left", "up"]], "'up', which is no class"), ([["left", "right"], ["right", "stays"]], "'right', which is in two pairs"),
