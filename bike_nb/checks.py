@@ -79,7 +79,7 @@ def check_shape(x,                     # array
                 name="your answer",    # what it is called in a sentence
                ):
     "`Wrong` unless `x` has the shape, with a hint where its axes are only exchanged."
-    if x.shape != tuple(shape): raise Wrong(f"{_first_upper(name)} has the shape {x.shape} and should have {tuple(shape)}{_axes_hint(x, shape)}.")
+    if x.shape != tuple(shape): raise Wrong(f"The shape of {name} is {x.shape} and should be {tuple(shape)}{_axes_hint(x, shape)}.")
 
 # %% ../nbs/19_checks.ipynb #7b96ddf9
 def _close(x, y, atol): return x.shape == y.shape and np.allclose(x, y, atol=atol)
@@ -87,10 +87,10 @@ def _close(x, y, atol): return x.shape == y.shape and np.allclose(x, y, atol=ato
 def _say_where(x, right, name):
     "`Wrong` with the entry that is furthest from right; where there is an infinite one, with that."
     if not np.isfinite(x).all() and np.isfinite(right).all():
-        raise Wrong(f"{_first_upper(name)} holds numbers that are not finite: is something divided by zero, or is an exponential too large?")
+        raise Wrong(f"Not all of {name} is finite: is something divided by zero, or is an exponential too large?")
+    if not x.ndim: raise Wrong(f"{_first_upper(name)} should be {right:.4g}, and is {x:.4g}.")
     at = np.unravel_index(np.abs(x - right).argmax(), x.shape)
-    place = f" at {tuple(int(i) for i in at)}" if x.ndim else ""
-    raise Wrong(f"{_first_upper(name)} has the right shape but other values: {x[at]:.4g}{place}, where {right[at]:.4g} was expected.")
+    raise Wrong(f"The shape of {name} is right, but not the values: {x[at]:.4g} at {tuple(int(i) for i in at)}, where {right[at]:.4g} was expected.")
 
 # %% ../nbs/19_checks.ipynb #b3c425fb
 def expect(x,                     # the answer, numbers of any kind
@@ -217,6 +217,8 @@ def _(shows):
     "Which concepts reach a level of cosine in at least one frame."
     (c, w), level = _c1_toy(), .2
     expect(call(shows, c, w, level), c.max(1) >= level, _mistakes_1_3(c, w, level), name="your answer")
+    if not as_array(call(shows, c, w, .3))[1]:
+        raise Wrong("Right at a level of 0.2. At 0.3 the second concept should show as well: its best frame has exactly 0.30, and to reach the level is enough. No weight is needed for it.")
     return "Right. Whether a concept shows is a question for the cosines; the weights were not needed."
 
 # %% ../nbs/19_checks.ipynb #f7c5b423
@@ -308,9 +310,9 @@ def _mistakes_2_2(s, t):
 
 # %% ../nbs/19_checks.ipynb #004ac7ce
 def _c2_cold(choose, s):
-    "Is the softmax still right where the exponential of a cosine is infinite?"
+    "Is the softmax still right where an exponential is infinite, or where all of a row are zero?"
     with np.errstate(all="ignore"): tiny = as_array(call(choose, s, 1e-4))
-    if not np.isfinite(tiny).all(): raise Wrong("Right at a temperature of 0.1. At 0.0001 the exponential of 0.3 / 0.0001 is too large for a number: subtract the largest cosine of each row first, which changes no share.")
+    if not np.isfinite(tiny).all(): raise Wrong("Right at a temperature of 0.1. At 0.0001 an exponential becomes too large, or all of a row become zero: subtract from each row its own largest cosine first (keepdims=True), which changes no share.")
     expect(tiny, _softmax(s / 1e-4), name="your shares at a temperature of 0.0001")
 
 # %% ../nbs/19_checks.ipynb #a06fa969
@@ -431,12 +433,14 @@ def _c3_best(x): return [[_c3_clips()[1][i] for i in np.argsort(-row, kind="stab
 # %% ../nbs/19_checks.ipynb #2f10d928
 def _mistakes_3_3(said, x):
     above = x - x.mean(0); right = _c3_best(above)
+    at = next((i for i, (s, r) in enumerate(zip(said, right)) if s != r), 0)      # the first clip that is wrong
     return [(said == _c3_best(x), "These are the words with the highest scores; person is in each list, because it fits every clip. Subtract each word's mean over the clips first (axis=0: the mean of a clip over its words changes no order)."),
             (said == _c3_best(-above), "These are the words that stand out least: np.argsort puts the smallest first."),
             (said == np.argsort(-above)[:, :2].tolist(), "These are places in the list; look up the names that stand there."),
             (said == right[0], "This is the list of the first clip alone; give one list for each clip."),
             (said == [row[::-1] for row in right], "The right names, but the best comes last: turn the order around."),
-            (True, f"For the first clip and k = 2 the answer is {right[0]}, and you give {said[0] if said else said}.")]
+            (len(said) != len(right), f"There are {len(right)} clips, and your list has {len(said)} parts; give one list of names for each clip."),
+            (True, f"For clip {at} (counted from 0) and k = 2 the answer is {right[at]}, and you give {said[at] if said else said}.")]
 
 # %% ../nbs/19_checks.ipynb #286a6519
 @exercise("3.3")
@@ -501,7 +505,7 @@ def _(accuracy):
 def _(guess):
     "Five class names, one of them true: about 0.4."
     x = _share(guess)
-    _tell((x > .6, "That would be fine with one word. But the sentence has five, and only one action happens: the other four are false, and the sentence's vector hardly knows which came first."),
+    _tell((x > .6, "That would be fine with one word. But the sentence has five, and only one action happens: the other four are false, and to come first helps the true one, but not enough."),
           (x < .2, "It is not so bad: the right action is among the five, and chance is only 0.07."))
     return "Right: about 0.40, though the first word alone is right in every clip. Four false words drown the true one. The next cells measure it."
 
@@ -683,12 +687,15 @@ _MISTAKES_5_2 = [(0, "That would be so if a single column were right. But two co
                  (-np.log(2), "Nearly: a loss is minus the logarithm, so it is positive."),
                  (np.log(8), "This is the loss of a model that knows nothing: log 8. A perfect model has ruled out six of the eight columns."),
                  (1, "In which base? With the natural logarithm, as torch takes it, it is not 1.")]
+_ELSE_5_2 = "Two columns share the whole evenly, so the diagonal gets one half. What is minus its natural logarithm?"
 
 # %% ../nbs/19_checks.ipynb #2051a2ca
 @exercise("5.2")
 def _(guess):
     "What cross-entropy leaves of a perfect model where a class occurs twice."
-    expect(guess, np.log(2), _MISTAKES_5_2, name="your guess", atol=6e-3)
+    x = as_array(guess, "your guess")
+    if x.ndim: raise Wrong("Answer with one number, as in guess = 1.5.")
+    expect(x, np.log(2), [*_MISTAKES_5_2, (x, _ELSE_5_2)], name="your guess", atol=.03)
     return "Right: log 2 = 0.693, and log k if a class occurs k times. No training gets below it, so this loss does not say when to stop."
 
 # %% ../nbs/19_checks.ipynb #9e1bec84
@@ -751,7 +758,7 @@ def _(floor):
     "log(1 + (n - 1) exp(-2 scale))."
     for n, s in ((8, 1.), (256, 1.), (256, 3.), (2, .5)):
         expect(call(floor, n, s), np.log(1 + (n - 1) * np.exp(-2. * s)), _mistakes_5_5(n, s), name="your floor", atol=1e-6)
-    return "Right. At a scale of 1 and n = 256 it is 3.57, not far below log 256 = 5.55, where nothing is known: cosines cannot be trained without a scale. At 10 it is 5e-7."
+    return "Right. At a scale of 1 and n = 256 it is 3.57, where log 256 = 5.55 is knowing nothing, and vectors that exist get no lower than 4.55: cosines cannot be trained without a scale. At 10 the bound is 5e-7."
 
 # %% ../nbs/19_checks.ipynb #2d6191ff
 def _c5_ranks(): return np.array([3, 1, 0, 1, 1, 3, 1, 0, 4, 2, 3, 3]), 1, 4      # labels of three ranks, the rank, its clips

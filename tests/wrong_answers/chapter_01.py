@@ -26,6 +26,8 @@ WRONG = [
     ("1.3", lambda cosine, weight, level: cosine.mean(1) >= level, "average over the frames"),
     ("1.3", lambda cosine, weight, level: cosine.max(0) >= level, "one answer for each frame"),
     ("1.3", lambda cosine, weight, level: cosine >= level, "for each concept and frame"),
+    ("1.3", lambda cosine, weight, level: cosine.max(1) > level, "to reach the level is enough"),
+    ("1.3", lambda cosine, weight, level: (cosine * weight).sum(1) >= level, "No weight is needed"),
     ("1.4", lambda cosine, times: cut(cosine, times, cosine.max() / 2), "half of the maximum"),
     ("1.4", lambda cosine, times: cut(cosine, times, cosine.mean()), "the mean of the cosines"),
     ("1.4", lambda cosine, times: cut(cosine, times, (cosine.max() - cosine.min()) / 2), "counted from zero"),

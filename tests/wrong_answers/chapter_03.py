@@ -23,6 +23,8 @@ WRONG = [
     ("3.3", lambda x, n, k: np.argsort(x.mean(0) - x)[:, :k], "look up the names"),
     ("3.3", lambda x, n, k: highest(x - x.mean(0), n, k)[0], "one list for each clip"),
     ("3.3", lambda x, n, k: [row[::-1] for row in highest(x - x.mean(0), n, k)], "the best comes last"),
+    ("3.3", lambda x, n, k: highest(x / x.mean(0), n, k), "For clip 1 (counted from 0) and k = 2 the answer is ['boat', 'tree'], and you give ['tree', 'boat']"),
+    ("3.3", lambda x, n, k: highest(x - x.mean(0), n, k)[:2], "There are 3 clips"),
     ("3.3", lambda x, n, k: 5, "a list of lists"),
     ("3.4", lambda a: "This is a video about " + ", ".join(n for n, _ in a), "a blank behind each comma"),
     ("3.4", lambda a: "This is a video about " + ",".join(f"{n} {s}" for n, s in a), "The scores stand in the sentence"),

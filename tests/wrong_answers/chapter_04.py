@@ -24,7 +24,7 @@ WRONG = [
     ("4.3", lambda w, y: precision(w, y).mean(), "over all places of the ranking"),
     ("4.3", lambda w, y: precision(w, y)[y[np.argsort(-w)]].sum(), "take their mean"),
     ("4.3", lambda w, y: (y.cumsum() / np.arange(1, len(y) + 1))[y].mean(), "still in the order of time"),
-    ("4.3", lambda w, y: precision(w, y), "has the shape"),
+    ("4.3", lambda w, y: precision(w, y), "The shape of your average precision is"),
     ("4.4", "SAW", "leaving out the padding helps"),
     ("4.4", "WSA", "leaving out the padding helps"),
     ("4.4", "AWS", "not the best"),

@@ -23,6 +23,8 @@ WRONG = [
     ("5.2", 0, "two columns are equal"),
     ("5.2", 0.5, "probability of the diagonal"),
     ("5.2", 1, "In which base"),
+    ("5.2", .8, "the diagonal gets one half"),
+    ("5.2", [.7, .7], "one number"),
     ("5.3", lambda l: same(l) / same(l).sum(1, keepdims=True), "leaves them a little"),
     ("5.3", lambda l: softmax(same(l), 1), "factor 10 is missing"),
     ("5.3", lambda l: softmax(10 * same(l), 0), "down the columns"),

@@ -22,7 +22,7 @@ WRONG = [
     ("8.1", lambda v: around(v, se(v)), "multiply it by 2.776"),
     ("8.1", lambda v: (v.min(), v.max()), "no interval of the mean"),
     ("8.1", lambda v: (v.mean(), 2.776 * se(v)), "the lower and the upper end"),
-    ("8.1", lambda v: v.mean(), "has the shape"),
+    ("8.1", lambda v: v.mean(), "The shape of your interval is ()"),
     ("8.2", unpaired, "its luck cancels"),
     ("8.2", lambda a, b: paired(b, a), "a minus b"),
     ("8.2", ends_first, "lower end, mean, upper end"),
