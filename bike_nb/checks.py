@@ -788,7 +788,7 @@ def _c6_groups(groups):
     "Pairs (weight, rate) of the groups for an optimizer; `Wrong` where they are no such groups."
     if not isinstance(groups, (list, tuple)) or not all(isinstance(g, dict) and {"params", "lr"} <= set(g) for g in groups):
         raise Wrong('Give a list of dictionaries, each with "params" (a list of weights) and "lr" (a number).')
-    pairs = [(p, float(g["lr"])) for g in groups for p in g["params"]]
+    pairs = [(p, float(g["lr"])) for g in groups for p in ([g["params"]] if hasattr(g["params"], "requires_grad") else g["params"])]
     if any(isinstance(p, (tuple, str)) for p, _ in pairs): raise Wrong('"params" should hold the weights alone, without their names.')
     if len({id(p) for p, _ in pairs}) < len(pairs): raise Wrong("A weight stands in two groups; an optimizer would refuse that.")
     return pairs
@@ -843,7 +843,8 @@ def _mistakes_6_2(xs, warm, total):
 # %% ../nbs/19_checks.ipynb #bf261311
 def _c6_no_warm_up(factor):
     "`Wrong` unless the factor begins at 1 where there is no warm-up."
-    zero = np.array([as_array(call(factor, t, 0, 4), "your factor") for t in (0., 2., 4.)])
+    try: zero = np.array([as_array(call(factor, t, 0, 4), "your factor") for t in (0., 2., 4.)])
+    except Wrong as wrong: raise Wrong(f"Right with a warm-up, but not without one (warm = 0): divide by warm only where x < warm, not <=. {wrong}") from None
     if not np.allclose(zero, [1, .5, 0]): raise Wrong("Right with a warm-up; without one (warm = 0) the factor should be 1 at the beginning.")
 
 # %% ../nbs/19_checks.ipynb #752efc66
@@ -1167,7 +1168,7 @@ def _(guess):
           (np.isclose(x, 1), "20 × 0.05 = 1 is the number of false alarms to be expected. The chance of at least one is smaller, since sometimes there are two, and sometimes none."),
           (np.isclose(x, .95**20, atol=.01), "That is the chance of none at all; of at least one it is the rest."),
           (abs(x - (1 - .95**20)) > .03, "Each comparison is without false alarm with chance 0.95. What is the chance that all twenty are?"))
-    return "Right: 1 - 0.95**20 = 0.64. So a table of twenty verdicts probably holds a wrong one, and single narrow verdicts deserve new seeds."
+    return "Right: 1 - 0.95**20 = 0.64, if none of the twenty makes a difference; where some do, fewer are left to raise a false alarm. So an interval far from zero is safe, and single narrow verdicts deserve new seeds."
 
 # %% ../nbs/19_checks.ipynb #80b8ec9d
 _SLIPS_9_1 = {
@@ -1298,12 +1299,13 @@ def _(find):
 
 # %% ../nbs/19_checks.ipynb #9e857087
 _C10_NAME, _C10_LABEL = "--07WQ2iBlw", 166
-_C10_FILES = [".DS_Store", "img_00001.jpg", "img_00002.jpg", "img_00003.jpg", "img_00003.jpg.part", "thumbs.db"]
+_C10_FILES = [".DS_Store", "cover.jpg", "flow_00001.jpg", "img_00001.jpg", "img_00002.jpg", "img_00003.jpg", "img_00003.jpg.part", "thumbs.db"]
 
 # %% ../nbs/19_checks.ipynb #07bf0e21
 def _mistakes_10_1(said):
     name, label, tidy = _C10_NAME, _C10_LABEL, " ".join(said.split())
-    return [(tidy == f"{name} 6 {label}", "You count all files; there are six in the folder, and only three of them are frames."),
+    return [(tidy == f"{name} 8 {label}", "You count all files; there are eight in the folder, and only three of them are frames."),
+            (tidy == f"{name} 5 {label}", "Five files end in .jpg, but two of them are no frames (cover.jpg, flow_00001.jpg): look at the beginning, too."),
             (tidy == f"{name} 4 {label}", "Four files begin with img_, but one of them is a download that broke off (.part): look at the ending, too."),
             (tidy == f"{name} 2 {label}", "One frame too few: the official list counts the frames, it does not name the last number counted from 0."),
             (tidy == f"{name} {label} 3", "The two numbers are exchanged: first how many frames, then the class."),

@@ -22,6 +22,7 @@ def silent(s, model, optimizer): unpack(s, model, optimizer)
 WRONG = [
     ("6.1", lambda n, lr, r: groups(n, lr, r, frozen=True), "A frozen weight"),
     ("6.1", lambda n, lr, r: groups(n, lr, 1), "The ratio is not used".lower()),
+    ("6.1", lambda n, lr, r: [{"params": p, "lr": lr} for _, p in n if p.requires_grad], "the ratio is not used"),
     ("6.1", lambda n, lr, r: groups(n, lr * r, 1 / r), "exchanged"),
     ("6.1", lambda n, lr, r: groups(n, lr, 1 / r), "You divide by the ratio"),
     ("6.1", lambda n, lr, r: groups(n, lr, r / lr), "multiply it by lr"),
@@ -33,7 +34,7 @@ WRONG = [
     ("6.2", lambda t, warm, total: t / warm if t < warm else cosine((t - warm) / total), "does not reach 0"),
     ("6.2", lambda t, warm, total: t / warm if t < warm else np.cos(np.pi * (t - warm) / (total - warm)), "must not be negative"),
     ("6.2", lambda t, warm, total: min(1, t / warm), "stays at 1"),
-    ("6.2", no_zero, "ZeroDivisionError"),
+    ("6.2", no_zero, "only where x < warm, not <="),
     ("6.3", lambda g, parts: sum(map(g, parts)), "it must be a mean"),
     ("6.3", lambda g, parts: np.mean([g(p) for p in parts], 0), "Weight each part by its clips"),
     ("6.3", lambda g, parts: sum(len(p) * g(p) for p in parts), "do not divide"),

@@ -11,6 +11,7 @@ def softmax(x, axis=-1):
 WRONG = [
     ("10.1", lambda name, files, label: f"{name} {len(files)} {label}", "count all files"),
     ("10.1", lambda name, files, label: f"{name} {sum(f.startswith('img_') for f in files)} {label}", "broke off"),
+    ("10.1", lambda name, files, label: f"{name} {sum(f.endswith('.jpg') for f in files)} {label}", "look at the beginning"),
     ("10.1", lambda name, files, label: f"{name} {len(frames(files)) - 1} {label}", "One frame too few"),
     ("10.1", lambda name, files, label: f"{name} {label} {len(frames(files))}", "exchanged"),
     ("10.1", lambda name, files, label: f"{name} {label}", "number of frames is missing"),
