@@ -209,12 +209,14 @@ def main():
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", type=int, default=96, help="pixels at which clips are drawn")
     parser.add_argument("--write", action="store_true", help="write evaluation.json and README.md into the model's folder")
-    parser.add_argument("--keep", action="store_true", help="with --write: keep what was measured before at other difficulties, by the same seeds")
+    parser.add_argument("--keep", action="store_true", help="with --write: keep what was measured before at other difficulties, with the same seeds, clips, frames and size")
     parser.add_argument("--card", action="store_true", help="measure nothing, write README.md from evaluation.json")
     args = parser.parse_args()
     folder = MODELS / args.model
     if (args.write or args.card) and not (folder / "training.json").is_file(): parser.error(f"{args.model} is no packaged model with a training.json: its card cannot be written")
     if args.card and not (folder / "evaluation.json").is_file(): parser.error(f"{args.model} has no evaluation.json: measure first, with --write")
+    before = dict(minutes=0, difficulties={})
+    if args.keep and (folder / "evaluation.json").is_file(): before = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     if not args.card:
         encoder, began, levels = load_encoder(args.model), time.time(), {}
         for d in args.difficulties:
@@ -224,8 +226,7 @@ def main():
     if args.write:
         numbers = lambda ns: " ".join(map(str, ns))
         usual = "".join(f" --{k} {getattr(args, k)}" for k in ("clips", "frames", "size") if getattr(args, k) != parser.get_default(k))
-        before = json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) if args.keep else dict(minutes=0, difficulties={})
-        kept = {d: r for d, r in before["difficulties"].items() if d not in levels and r["seeds"] == args.seeds and r["clips"] == args.clips}
+        kept = {d: r for d, r in before["difficulties"].items() if d not in levels and all(r[k] == getattr(args, k) for k in ("seeds", "clips", "frames", "size"))}
         levels = dict(sorted((kept | levels).items()))
         command = f"python scripts/evaluate_world.py --model {args.model} --seeds {numbers(args.seeds)} --difficulties {numbers(levels)}{usual} --write"
         minutes = round((time.time() - began) / 60 + (before["minutes"] if kept else 0), 1)

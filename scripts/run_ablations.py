@@ -21,9 +21,9 @@ from torch.nn.functional import normalize
 
 from bike_nb import training as T, world
 from bike_nb.attributes import Lexicon, associate, attribute_sentence
-from bike_nb.board import FIRST, KINDS, ROOM, ClipSet, colour_questions, frame_moments, lexicon
+from bike_nb.board import FIRST, KINDS, ROOM, ClipSet, _check_seeds, colour_questions, frame_moments, lexicon
 from bike_nb.encoder import load_encoder
-from bike_nb.evaluation import Estimate, STUDENT, hits, saliency_scores
+from bike_nb.evaluation import Estimate, EvaluationError, _spread, hits, saliency_scores
 from bike_nb.model import VideoBranch, fuse
 from bike_nb.splits import fingerprint, make_split
 from bike_nb.spotting import concept_spotting, mean_pooling, saliency
@@ -58,6 +58,7 @@ class Lab:
     encoder, texts, folder = None, {}, None
 
     def __init__(self, seed, keep=True): # keep=False: nothing is read from or written to the folder of embeddings
+        _check_seeds([seed])                                                 # clips of larger ones are trained on
         self.seed, self.sets, self.keep = seed, {}, keep
         if Lab.encoder: return
         Lab.encoder = load_encoder("tiny", device="cpu")
@@ -399,7 +400,7 @@ def add(new, path=RESULTS):
 def over_seeds(values)->Estimate:
     "Mean of one value a seed with Student's 95 % interval of the mean, not cut off at 0 or 1 (differences use it, too)."
     v, n = np.asarray(values, float), len(values)
-    half = STUDENT[n - 3] * v.std(ddof=1) / n**.5 if 3 <= n < 3 + len(STUDENT) else math.nan
+    half = _spread(v) if n >= 3 else math.nan
     return Estimate(v.mean(), v.mean() - half, v.mean() + half, n)
 
 def table(rows)->str:
@@ -419,6 +420,8 @@ def main():
     parser.add_argument("--table", action="store_true", help="print the results that are there, and do nothing")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
+    try: _check_seeds(args.seeds)
+    except EvaluationError as error: parser.error(str(error))
     if args.table: print(table([r for r in read(args.results) if r["question"] in args.only])); return
     if args.show:
         for name in args.only:

@@ -1,7 +1,7 @@
 """Train on the miniature world with several seeds and test before and after, on clips that training never sees.
 
     python scripts/run_world.py configs/world_general.yaml                          # seeds 1 2 3, all figures with intervals
-    python scripts/run_world.py configs/world_general.yaml --seeds 1 --set epochs=2
+    python scripts/run_world.py configs/world_general.yaml --seeds 1 --set epochs=2 --results out/world_results.csv    # another experiment: another table
     python scripts/run_world.py --table                                             # print configs/world_results.csv as a table
 
 Figures apart: actions that a single frame shows, and order-only actions (six classes, three pairs). `within the pair`: of the two
@@ -19,7 +19,7 @@ from bike_nb.model import VideoBranch
 from bike_nb.tagging import Tagger, tag_dataset
 from bike_nb.training import LAST, Ranks, TrainConfig, fit, load_trained, prepare_model, prepare_world
 
-RESULTS = Path(__file__).parents[1]/"configs"/"world_results.csv"
+RESULTS = Path(__file__).resolve().parents[1]/"configs"/"world_results.csv"
 FIELDS = "experiment", "seed", "model", "figure", "value", "low", "high", "n", "chance", "minutes", "command"
 
 
@@ -118,6 +118,7 @@ def write_rows(new, path=RESULTS):
     done = {(r["experiment"], str(r["seed"])) for r in new}
     rows = [r for r in read_rows(path) if (r["experiment"], str(r["seed"])) not in done] + new
     rows.sort(key=lambda r: (r["experiment"], int(r["seed"])))
+    path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_suffix(".part")
     with open(tmp, "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, FIELDS, lineterminator="\n"); writer.writeheader(); writer.writerows(rows)
@@ -147,12 +148,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("configs", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the experiment")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the experiment; needs another table by --results")
     parser.add_argument("--device", default=None)
     parser.add_argument("--table", action="store_true", help="print the results that are there, and do nothing")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     if not args.table and not args.configs: parser.error("name an experiment file, or give --table")
+    if args.set and args.results.resolve() == RESULTS: parser.error(f"--set makes another experiment, whose rows would replace those of {RESULTS.name}: name another table, as in --results out/{RESULTS.name}")
     for file in args.configs if not args.table else []:
         for seed in args.seeds:
             rows = one_seed(file, args.set, seed, args.device)

@@ -48,6 +48,17 @@ def test_rows_are_added_once_and_in_order(tmp_path):
 def test_intervals_are_students():
     e = A.over_seeds([.5, .6, .7, .6, .6])
     assert e.value == pytest.approx(.6) and e.high - e.value == pytest.approx(2.776 * .005**.5 / 5**.5, rel=1e-3)
+    e = A.over_seeds([.5, .6] * 6)                                            # beyond a table of ten
+    assert e.high - e.value == pytest.approx(2.201 * (.03 / 11)**.5 / 12**.5, rel=2e-3) and e.low == pytest.approx(2 * e.value - e.high)
+    assert str(A.over_seeds([.5, .6]).low) == "nan"
+
+@pytest.mark.parametrize("seeds", ["100", "1,100", "-1", "2,2"])
+def test_seeds_whose_clips_are_trained_on_are_refused(seeds, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["run_ablations.py", "--table", f"--seeds={seeds}"])
+    with pytest.raises(SystemExit): A.main()
+    assert "seeds are" in capsys.readouterr().err
+    if "100" in seeds:
+        with pytest.raises(A.EvaluationError, match="0 to 99"): A.Lab(100)
 
 def test_official_figures_name_their_source():
     with open(ROOT/"configs"/"ablations_official.csv", newline="", encoding="utf-8") as f: rows = list(csv.DictReader(f))

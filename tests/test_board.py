@@ -260,6 +260,19 @@ def test_the_card_is_made_of_what_was_measured(measured):
     assert script.card(measured) == text and "{" not in text and "ModifiedResNet of width 24" in text and "## Clips from elsewhere" not in text
 
 
+def test_what_was_measured_before_is_kept_only_if_it_was_measured_alike(measured, tmp_path, monkeypatch):
+    folder = shutil.copytree(measured, tmp_path / "tiny")
+    (folder / "evaluation.json").unlink()                                                             # nothing to keep yet: no reason to stop
+    monkeypatch.setattr(script, "MODELS", tmp_path)
+    monkeypatch.setattr(script, "evaluate_world", lambda encoder, seeds, difficulty, clips, frames, size, progress: ev.evaluate_world(encoder, seeds, difficulty, 2, 2, 32, parts="actions"))
+    monkeypatch.setattr(script, "as_dict", lambda report: ev.as_dict(report) | {k: asked[k] for k in ("clips", "frames", "size")})
+    for changed, there in ((dict(), "1"), (dict(difficulties=2), "12"), (dict(difficulties=3, frames=4), "3"), (dict(difficulties=2, frames=4, size=64), "2")):
+        asked = dict(difficulties=1, clips=6, frames=8, size=96) | changed
+        monkeypatch.setattr(sys, "argv", ["x", "--write", "--keep", *(str(v) for k, n in asked.items() for v in (f"--{k}", n))])
+        script.main()
+        assert list(json.loads((folder / "evaluation.json").read_text())["difficulties"]) == list(there)
+
+
 def test_claims_of_the_card_follow_the_figures(measured, tmp_path):
     folder = shutil.copytree(measured, tmp_path / "tiny")
     report = json.loads((folder / "evaluation.json").read_text())

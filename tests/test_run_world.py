@@ -54,6 +54,19 @@ def test_within_the_pair(script):
     assert found["single-frame actions, top-1"].value == 1 and found["order-only actions, top-1"].n == 4
 
 
+def test_another_experiment_needs_another_table(script, tmp_path, monkeypatch, capsys):
+    "Else a changed key would replace the published rows; named, the table and its folder are made."
+    asked = ["run_world.py", "configs/world_general.yaml", "--seeds", "1", "--set", "epochs=2"]
+    monkeypatch.setattr(script, "one_seed", lambda *a: [dict.fromkeys(script.FIELDS, 1) | dict(experiment="world_general")])
+    for more in ([], ["--results", str(script.RESULTS)]):
+        monkeypatch.setattr("sys.argv", asked + more)
+        with pytest.raises(SystemExit): script.main()
+        assert "name another table" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*asked, "--results", str(tmp_path / "new" / "r.csv")])
+    script.main()
+    assert len(script.read_rows(tmp_path / "new" / "r.csv")) == 1 and " ".join(asked) in script.__doc__
+
+
 def test_results_are_those_of_the_files(script):
     "Every experiment has results, the general one of three seeds or more, by the command that stands there."
     rows = script.read_rows()
