@@ -547,7 +547,9 @@ class LoadedModel:
         preprocess_cfg:dict=None, name:str="model", # size, mean, std, … (None: CLIP's); what messages and caches call it
         device=None, precision:str="fp32", # as in `pick_device` and `pick_dtype`
         known_tokens=None, # ids of the tokens that it was taught; None: all
+        pretrained:str=None, # what `load_encoder` was asked for; "none": its weights are random (set it to None once you have trained it)
     ):
+        self.pretrained = pretrained
         self.device, self.precision, self.dtype = pick_device(device), precision, pick_dtype(precision)
         self.model, self.tokenizer, self.name, self.known_tokens = model.to(self.device, self.dtype).eval(), tokenizer, name, known_tokens
         self.model_cfg, self.preprocess_cfg = model_cfg, full_preprocess_cfg(preprocess_cfg, model.visual.image_size)
@@ -652,6 +654,6 @@ def load_encoder(
 )->Encoder:
     "Load an image-text model; `EncoderError` says in one sentence what is wrong."
     device, _ = pick_device(device), pick_dtype(precision)
-    encoder = Encoder(**load_parts(str(model), pretrained), device=device, precision=precision)
+    encoder = Encoder(**load_parts(str(model), pretrained), device=device, precision=precision, pretrained=pretrained)
     if pretrained == "none": warnings.warn(f"{encoder.name} has random weights (pretrained='none'): its scores mean nothing", stacklevel=2)
     return encoder

@@ -213,6 +213,7 @@ def test_random_weights_have_open_clips_transform(arch="ViT-S-32"):
     with pytest.warns(UserWarning, match=f"{arch} has random weights .*scores mean nothing"): enc = load_encoder(arch, "none")
     transform = open_clip.create_model_and_transforms(arch)[2]
     for im in pictures(): assert torch.equal(enc.transform(im), transform(im))
+    assert enc.pretrained == "none" and load_encoder("tiny").pretrained is None
 
 
 def test_rectangular_models(tmp_path):
