@@ -347,6 +347,13 @@ def test_a_video_branch_without_words(bike):
     assert bike.video.look(frames).shape == frames.shape
 
 
+def test_a_video_branch_from_an_official_state(bike):
+    again = M.VideoBranch.from_official_state(official_state(bike))
+    same(again, bike.video)
+    frames = torch.randn(2, 4, 64)
+    assert again.header == "Transf" and torch.equal(again.look(frames), bike.video.look(frames))
+
+
 def test_branches_that_do_not_fit(tmp_path):
     video, other = scrambled(BIKE(VIT, header="Transf")), scrambled(BIKE(VIT, branches=("attributes",)), seed=5)
     save_official(video, tmp_path / "video.pt"), save_official(other, tmp_path / "attributes.pt")
@@ -569,6 +576,32 @@ def test_unknown_releases():
     with pytest.raises(ModelError, match="release 'bike-ucf' is not known: give one of 'bike-k400-vit-b-16-f8'"): M.fetch_release("bike-ucf")
 
 
+def test_the_disk_is_not_the_line(shop, monkeypatch):
+    "A disk that is full, and a folder that is none, are said to be so: to call again would not help."
+    class Full:
+        def __init__(self, file): self.file = file
+        def __enter__(self): return self
+        def __exit__(self, *error): self.file.close()
+        def write(self, block): raise OSError(28, "No space left on device")
+    with monkeypatch.context() as m:
+        m.setattr(M, "open", lambda *args: Full(open(*args)), raising=False)
+        with pytest.raises(ModelError, match="k400.pt.part cannot be written .*No space left on device.: make room, or name another cache_dir"): shop.fetch()
+    assert shop.fetch().read_bytes() == shop.handler.content
+    with pytest.raises(ModelError, match="k400.pt is no folder that can be used"): shop.fetch(cache_dir=shop.cache / "k400.pt")
+
+
+def test_where_no_file_can_be_saved(tmp_path, monkeypatch):
+    "What cannot be saved leaves nothing behind."
+    model = BIKE(VIT)
+    (tmp_path / "exps").mkdir(), (tmp_path / "note").write_text("x")
+    with pytest.raises(ModelError, match="exps is a folder: name a file, such as .*model.pt"): save_official(model, tmp_path / "exps")
+    with pytest.raises(ModelError, match="f.pt cannot be written"): save_official(model, tmp_path / "note" / "f.pt")
+    def refuse(*args): raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr(M.os, "replace", refuse)
+    with pytest.raises(ModelError, match="f.pt cannot be written .*Permission denied"): save_official(model, tmp_path / "f.pt")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["exps", "note"]
+
+
 # from the YAML files
 
 @pytest.mark.parametrize("kind", [dict, SimpleNamespace])
@@ -666,6 +699,17 @@ def test_freezing_as_the_official_code(bike):
         assert model.text_is_frozen == text and all(p.requires_grad for p in model.video.parameters())
 
 
+def test_a_frozen_tower_stays_as_it_is():
+    "BatchNorm too, whether the model was training before or trains after it was frozen."
+    model = scrambled(BIKE(RESNET)).train()
+    images, ids = example(model)
+    for m in (model.freeze(video=True), model.train()):
+        before = {k: v.clone() for k, v in model.clip.visual.state_dict().items()}
+        m(images, ids)
+        same(model.clip.visual, before)
+    assert model.clip.visual.training and not model.clip.visual.bn1.training
+
+
 def test_groups(bike):
     model = BIKE(bike.model_cfg, header="Transf", branches=("video", "attributes")).freeze(text=True)
     groups = model.groups()
@@ -701,12 +745,29 @@ def test_gradient_checkpointing(bike):
         loss.backward()
         return {n: p.grad.clone() for n, p in bike.named_parameters() if p.grad is not None}, kept
     plain, much = run()
-    bike.set_grad_checkpointing()
+    if hasattr(bike.clip.visual, "transformer"): bike.set_grad_checkpointing()
+    else:
+        with pytest.warns(UserWarning, match="image tower is a ResNet and keeps everything"): bike.set_grad_checkpointing()
     again, little = run()
     assert little < much and plain.keys() == again.keys()
     for n in plain: assert torch.allclose(plain[n], again[n], atol=1e-5), n
     bike.set_grad_checkpointing(False)
     assert run()[1] == much
+
+
+def test_gradient_checkpointing_of_the_image_tower():
+    model = BIKE(VIT).train()
+    images, _ = example(model)
+    def kept():
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x): model.encode_frames(images)
+        return sum(sizes)
+    much = kept()
+    model.set_grad_checkpointing()
+    assert kept() < much / 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        BIKE(RESNET).set_grad_checkpointing(False)
 
 
 def test_gradient_checkpointing_of_the_head():
@@ -780,7 +841,14 @@ def test_cached_text_can_train_the_rest(tiny):
     (lambda m: m.encode_frames(torch.zeros(2, 3, 32, 32)), "images must be a float tensor (B,T,3,32,32), not float32 (2, 3, 32, 32)"),
     (lambda m: m.encode_frames(torch.zeros(1, 2, 3, 32, 32, dtype=torch.uint8)), "not uint8 (1, 2, 3, 32, 32)"),
     (lambda m: m.encode_frames(torch.zeros(1, 2, 3, 64, 64)), "not float32 (1, 2, 3, 64, 64)"),
-    (lambda m: m.encode_text(["a kite"]), "This model has a vocabulary of 300, smaller than its tokenizer's"),
+    (lambda m: m.encode_text(["a kite"]), "and this model has a vocabulary of 300: names go through CLIP's tokenizer"),
+    (lambda m: m.encode_ids(torch.full((2, 16), 300)), "There are token ids from 300 to 300, and this model has a vocabulary of 300"),
+    (lambda m: m.encode_ids(torch.full((2, 16), -1)), "There are token ids from -1 to -1"),
+    (lambda m: m(torch.zeros(1, 2, 3, 32, 32), torch.ones(2, 77, dtype=torch.long)), "token ids must be a tensor int64 (A,16), not int64 (2, 77)"),
+    (lambda m: m(torch.zeros(1, 2, 3, 32, 32), torch.ones(16, dtype=torch.long)), "not int64 (16,)"),
+    (lambda m: m(torch.zeros(1, 2, 3, 32, 32), torch.ones(2, 16)), "not float32 (2, 16)"),
+    (lambda m: m(torch.zeros(1, 2, 3, 32, 32), ["a kite"]), "This takes the TextEmbeddings of encode_text, or token ids (A,L), not a list."),
+    (lambda m: BIKE(VIT, branches=("attributes",)).attribute_logits(["a"], ["b"]), "or class embeddings (N,D), not a list."),
     (lambda m: m.encode_text([]), "at least one name"),
     (lambda m: m(torch.zeros(1, 17, 3, 32, 32), torch.ones(2, 16, dtype=torch.long)), "17 frames, but this temporal transformer has 16 positions"),
     (lambda m: m(torch.zeros(1, 2, 3, 32, 32), torch.ones(2, 16, dtype=torch.long), "words"), "mask='words' needs the TextEmbeddings"),
