@@ -48,11 +48,12 @@ def _line_of(error, answer):
     return f' in the line "{last[-1].line}"' if last and last[-1].line else ""
 
 def call(answer,     # the learner's function
-         *args,      # what it is given
+         *args,      # what it is given; arrays are copied
          **kwargs,   # the same, by name
         ):           # what it returns
     "What the learner's function answers; what it raises becomes `Wrong`, a stub `NotTried`."
     if not callable(answer): raise Wrong(f"Give the function itself, not what it returns ({type(answer).__name__}).")
+    args = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
     try: return tried(answer(*args, **kwargs))
     except (NotImplementedError, NotTried): raise NotTried from None
     except Exception as error: raise Wrong(f"Your function stops{_line_of(error, answer)} with {type(error).__name__}: {error}") from None
@@ -145,9 +146,11 @@ def verdict(number,     # of the exercise
             answer,     # a function, or a value
            )->tuple:    # (True, False or None for not tried; sentence)
     "Ask the check of an exercise."
-    try: return True, CHECKS[number](tried(answer)) or "Right."
+    asked = CHECKS[number]
+    try: return True, asked(tried(answer)) or "Right."
     except NotTried: return None, "not tried yet; write your answer above and run the cell again"
     except Wrong as wrong: return False, str(wrong)
+    except Exception as error: return False, f"Your answer has a form that this check cannot read ({type(error).__name__}: {error})."
 
 # %% ../nbs/19_checks.ipynb #37100824
 def check(number:str,    # of the exercise, as in its heading
@@ -263,7 +266,7 @@ def _mistakes_1_5(said):
 @exercise("1.5")
 def _(attributes):
     "The k names with the largest cosine in any frame, best first."
-    said = call(attributes, _C1_COSINES.copy(), list(_C1_WORDS), 3)
+    said = call(attributes, _C1_COSINES, list(_C1_WORDS), 3)
     if isinstance(said, str) or not hasattr(said, "__len__"): raise Wrong(f"A list of three names is wanted, and this is {type(said).__name__}.")
     said = [str(s) for s in said]
     if said == _c1_best(_C1_COSINES.max(1)): return "Right. The kite shows in one frame of four, and is the first word all the same."
@@ -395,9 +398,8 @@ def _c3_vectors():
 def _(guess):
     "The place of the short action by the mean frame: 9 of 58."
     x = as_array(guess, "your guess")
-    if x.ndim: raise Wrong("Answer with one place from 1 to 58, as in guess = 20.")
-    _tell((x < 1 or x > 58, "Answer with one place from 1 to 58, as in guess = 20."),
-          (x < 5, "So high it would be with the best frame. But thirteen of the sixteen frames that are averaged show no candle, and they all vote for what they do show."),
+    if x.ndim or not 1 <= x <= 58: raise Wrong("Answer with one place from 1 to 58, as in guess = 20.")
+    _tell((x < 5, "So high it would be with the best frame. But thirteen of the sixteen frames that are averaged show no candle, and they all vote for what they do show."),
           (x > 20, "It does not sink so deep: three of sixteen frames are still a part of the mean, and most of the 58 words are in no frame at all."))
     return "Right: it has place 9 of 58. Words that hold all the time are ahead of it, and even a few that are in no frame. The next cells measure it."
 
@@ -420,7 +422,7 @@ def _mistakes_3_2(f, w):
 def _(scores):
     "The cosine of each word with its best frame."
     f, w = _c3_vectors()
-    expect(call(scores, f.copy(), w.copy()), (_unit(w) @ _unit(f).T).max(1), _mistakes_3_2(f, w), name="your list of scores")
+    expect(call(scores, f, w), (_unit(w) @ _unit(f).T).max(1), _mistakes_3_2(f, w), name="your list of scores")
     return "Right: a word needs one good frame."
 
 # %% ../nbs/19_checks.ipynb #2942510e
@@ -447,7 +449,7 @@ def _mistakes_3_3(said, x):
 def _(stand_out):
     "For each clip the words that are furthest above their mean over the clips."
     x, names = _c3_clips()
-    got = call(stand_out, x.copy(), list(names), 2)
+    got = call(stand_out, x, list(names), 2)
     try: said = [str(w) if isinstance(w, str) else [v if isinstance(v, str) else int(v) for v in w] for w in got]
     except (TypeError, ValueError): raise Wrong("Give a list of lists: for each clip its k names.") from None
     if said != _c3_best(x - x.mean(0)): _tell(*_mistakes_3_3(said, x))
@@ -494,7 +496,7 @@ def _mistakes_3_5(s, c, y):
 def _(accuracy):
     "Share of the sentences whose nearest class is the right one."
     s, c, y = _c3_sentences(); right = (_unit(s) @ _unit(c).T).argmax(1) == y
-    x = as_array(call(accuracy, s.copy(), c.copy(), y.copy()), "your accuracy")
+    x = as_array(call(accuracy, s, c, y), "your accuracy")
     if x.shape == y.shape: _tell((np.isin(x, (0, 1)).all() and np.allclose(x, right), "This says for each sentence whether it is right; the accuracy is the mean of that."),
                                  (True, "This is a number for each sentence: compare the class with the label, and take the mean."))
     expect(x, right.mean(), _mistakes_3_5(s, c, y), name="your accuracy")
@@ -530,7 +532,7 @@ def _mistakes_4_1(P, mask):
 def _(masked):
     "The mean of the masked rows."
     P, mask = _c4_votes()
-    expect(call(masked, P.copy(), mask.copy()), P[mask].mean(0), _mistakes_4_1(P, mask), name="your saliency")
+    expect(call(masked, P, mask), P[mask].mean(0), _mistakes_4_1(P, mask), name="your saliency")
     return "Right: a mean over those who vote, so it still sums to one."
 
 # %% ../nbs/19_checks.ipynb #437380e3
@@ -556,7 +558,7 @@ def _mistakes_4_2(S, f, c):
 def _(score):
     "The pooled frames, not normalized again, times the unit sentence."
     S, f, c = _c4_clip()
-    expect(call(score, S.copy(), f.copy(), c.copy()), S @ _unit(f) @ _unit(c), _mistakes_4_2(S, f, c), name="your score")
+    expect(call(score, S, f, c), S @ _unit(f) @ _unit(c), _mistakes_4_2(S, f, c), name="your score")
     return "Right. It is the mean of the frames' cosines with the sentence, each counted with its weight."
 
 # %% ../nbs/19_checks.ipynb #e9eeba03
@@ -584,7 +586,7 @@ def _mistakes_4_3(w, y):
 def _(ap):
     "Average precision of seven frames, three of them true."
     w, y = _c4_frames()
-    expect(call(ap, w.copy(), y.copy()), _c4_ap(w, y), _mistakes_4_3(w, y), name="your average precision")
+    expect(call(ap, w, y), _c4_ap(w, y), _mistakes_4_3(w, y), name="your average precision")
     first = as_array(call(ap, np.array([.4, .3, .2, .1]), np.array([True, True, False, False])))
     if not np.isclose(first, 1): raise Wrong("Right for one ranking; but where all true frames come first it should be exactly 1.")
     return "Right. scikit-learn calls it average_precision_score."
@@ -990,7 +992,7 @@ def _c7_frames(T=6, D=4): return np.random.default_rng(7).normal(0, 1, (T, D)) +
 def _(guess):
     "The thing is known, the direction is a coin flip: a half."
     x = as_array(guess, "your guess")
-    if x.ndim: raise Wrong("Answer with one number from 0 to 1, as in guess = 0.25.")
+    if x.ndim or np.isnan(x): raise Wrong("Answer with one number from 0 to 1, as in guess = 0.25.")
     _tell((x > 1.001, "Answer with a share from 0 to 1, not in percent."),
           (abs(x - 1 / 6) < .03, "One sixth is pure chance among six. But the thing is recognized without fail, so only two actions are left."),
           (x > .9, "The thing is recognized without fail. But does a single frame show in which direction the door is moving?"),
@@ -1078,7 +1080,7 @@ def _labels_7_5(y, partner):
 def _(twins):
     "A batch and behind it the same clips backwards, under the partner's labels."
     x, y, partner = _c7_batch()
-    got = call(twins, x.copy(), y.copy(), partner.copy())
+    got = call(twins, x, y, partner)
     if not isinstance(got, (tuple, list)) or len(got) != 2: raise Wrong("Return two things: the frames and the labels.")
     expect(got[0], np.concatenate([x, x[:, ::-1]]), _frames_7_5(x), name="your batch")
     expect(got[1], np.concatenate([y, partner[y]]), _labels_7_5(y, partner), name="your labels")
@@ -1107,7 +1109,7 @@ def _mistakes_8_1(v):
 def _(interval):
     "The interval of a mean of five values."
     v = np.array([.91, .94, .90, .97, .93])
-    expect(call(interval, v.copy()), _c8_t(v), _mistakes_8_1(v), name="your interval")
+    expect(call(interval, v), _c8_t(v), _mistakes_8_1(v), name="your interval")
     return "Right. scipy.stats.t.interval gives the same."
 
 # %% ../nbs/19_checks.ipynb #7a04a75a
@@ -1126,7 +1128,7 @@ def _(difference):
     "A paired difference, and its interval."
     a, b = np.array([.62, .70, .55, .66, .74]), np.array([.60, .67, .54, .63, .71])
     low, high = _c8_t(a - b)
-    expect(call(difference, a.copy(), b.copy()), np.array([low, (a - b).mean(), high]), _mistakes_8_2(a, b), name="your answer")
+    expect(call(difference, a, b), np.array([low, (a - b).mean(), high]), _mistakes_8_2(a, b), name="your answer")
     return "Right. All settings of a question share their clips seed by seed, so this is how to compare them."
 
 # %% ../nbs/19_checks.ipynb #ea8873fc
@@ -1226,7 +1228,7 @@ def _(best):
     "The best frame of a stream, by cosine."
     frames, times, phrase = _c9_frames()
     cosine = _unit(frames) @ _unit(phrase)
-    x = as_array(call(best, _c9_blocks(frames, times), phrase.copy()), "your answer")
+    x = as_array(call(best, _c9_blocks(frames, times), phrase), "your answer")
     if x.shape != (2,): raise Wrong(f"Return two numbers, the highest cosine and its time; your answer has the shape {x.shape}.")
     if np.allclose(x, [cosine.max(), times[cosine.argmax()]], atol=1e-5): return "Right, with one block in memory at a time."
     _tell(*_mistakes_9_2(x, frames, times, phrase))
@@ -1374,5 +1376,5 @@ def _mistakes_10_4(x):
 def _(verdict):
     "Probabilities of a video from the logits of its views."
     x = _c10_views()
-    expect(call(verdict, x.copy()), _softmax(x, 1).mean(0), _mistakes_10_4(x), name="your probabilities")
+    expect(call(verdict, x), _softmax(x, 1).mean(0), _mistakes_10_4(x), name="your probabilities")
     return "Right. Each view has one vote, however loud it is. bike_nb.evaluation.aggregate_views does this for a whole dataset, with one more softmax behind it, as the official code."

@@ -3,6 +3,7 @@ import importlib.util, re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 
@@ -65,6 +66,21 @@ def test_a_chapter_has_its_parts(path):
 def test_wrong_answers_are_told_why(number, answer, said):
     ok, sentence = checks.verdict(number, answer)
     assert ok is False and said in sentence, sentence
+
+def test_an_answer_may_work_in_place():
+    def softmax(s, t):
+        s /= t; s -= s.max(-1, keepdims=True)
+        return (e := np.exp(s)) / e.sum(-1, keepdims=True)
+    assert checks.verdict("2.2", softmax)[0], checks.verdict("2.2", softmax)
+
+@pytest.mark.parametrize("number, answer", [("1.5", lambda *a: np.array(1.)), ("6.1", lambda *a: [{"params": 1, "lr": 1}]), ("9.4", lambda *a: np.zeros((2, 3)))])
+def test_an_answer_of_an_odd_form_is_a_sentence(number, answer):
+    ok, said = checks.verdict(number, answer)
+    assert ok is False and said.startswith("Your answer has a form that this check cannot read")
+    with pytest.raises(KeyError): checks.verdict("0.9", answer)               # of ours, not of the learner
+
+@pytest.mark.parametrize("number", ["3.1", "7.1"])
+def test_nan_is_no_guess(number): assert checks.verdict(number, float("nan"))[1].startswith("Answer with one")
 
 def test_each_check_knows_two_wrong_answers():
     known = [n for n, *_ in WRONG]

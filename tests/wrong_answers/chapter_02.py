@@ -10,6 +10,10 @@ def softmax(x, axis=-1):
 
 def steps(x): return (x[1:] * x[:-1]).sum(1)
 
+def normalized_in_place(f, c):
+    f /= np.linalg.norm(f, axis=1, keepdims=True)
+    return unit(f.mean(0)) @ unit(c).T
+
 WRONG = [
     ("2.1", lambda f, c: f @ c.T, "plain dot product"),
     ("2.1", lambda f, c: unit(f) @ c.T, "the phrases do not yet"),
@@ -34,6 +38,7 @@ WRONG = [
     ("2.4", lambda f, level: steps(unit(f)) < level, "a yes or no"),
     ("2.5", lambda f, c: (unit(f) @ unit(c).T).mean(0), "mean of the cosines"),
     ("2.5", lambda f, c: unit(unit(f).mean(0)) @ unit(c).T, "the length one before you average"),
+    ("2.5", normalized_in_place, "the length one before you average"),
     ("2.5", lambda f, c: f.mean(0) @ unit(c).T, "normalize it after averaging"),
     ("2.5", lambda f, c: (unit(f) @ unit(c).T).max(0), "the best frame"),
     ("2.5", lambda f, c: unit(f.mean(1)) @ unit(c).T, "Your function stops"),
