@@ -107,9 +107,11 @@ def _encode(out, frames, fps, crf, times):
         stream = stream or _add_stream(out, frame, fps, crf, times)
         if frame.shape[:2] != (stream.height, stream.width):
             raise VideoError(f"frame {count} is {frame.shape[:2]}, not {(stream.height, stream.width)}: all must be of one size")
+        if times is not None and count == len(times): raise VideoError(f"there are more frames than the {count} times")
         out.mux(stream.encode(_stamped(frame, stream, count if times is None else round(times[count] * 90_000))))
         count += 1
     if stream: out.mux(stream.encode())
+    if times is not None and 0 < count < len(times): raise VideoError(f"there are {count} frames and {len(times)} times")
     return count
 
 # %% ../nbs/00_video.ipynb #a30f8193
@@ -138,10 +140,13 @@ def _check_times(path, frames, fps, crf, times):
     if not (isinstance(crf, numbers.Real) and 0 <= crf <= 51):
         raise VideoError(f"{path}: crf={crf!r} must lie between 0 (lossless) and 51 (worst)")
     if times is None: return
+    try: seconds = np.asarray(times, float)
+    except (TypeError, ValueError): seconds = np.array(np.nan)
+    if seconds.ndim != 1 or not np.all((seconds >= 0) & (seconds < np.inf)):
+        raise VideoError(f"{path}: times must be numbers of seconds, one a frame, not below 0")
     if hasattr(frames, "__len__") and len(frames) != len(times):
         raise VideoError(f"{path}: there are {len(frames)} frames and {len(times)} times")
-    if not np.all(np.diff(np.asarray(times, float)) > 1e-5):
-        raise VideoError(f"{path}: times must increase from frame to frame")
+    if not np.all(np.diff(seconds) > 1e-5): raise VideoError(f"{path}: times must increase from frame to frame")
 
 # %% ../nbs/00_video.ipynb #fee34a9a
 def write_video(path:str|Path, # the file to write; its ending says which container: .mp4, .mkv, .mov
@@ -171,10 +176,15 @@ def _checked(path):
     return p
 
 # %% ../nbs/00_video.ipynb #26017e61
-def _largest(container, path):
-    "The video stream with the largest picture (the first of equals); a cover picture is no video."
+def _covers_and_videos(container):
+    "The cover pictures of a file, and the streams that can be watched."
     covers = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
-    videos = [s for s in container.streams.video if s not in covers and s.codec_context is not None]
+    return covers, [s for s in container.streams.video if s not in covers and s.codec_context is not None]
+
+# %% ../nbs/00_video.ipynb #8ee859ad
+def _largest(container, path):
+    "The video stream with the largest picture (the first of equals)."
+    covers, videos = _covers_and_videos(container)
     if videos and container.format.name != "tty": return max(videos, key=lambda s: s.width * s.height)
     kinds = sorted({s.type for s in container.streams if s.type != "video"}) + ["a cover picture"] * bool(covers)
     reason = ("only text" if container.format.name == "tty" else "only a codec that this FFmpeg does not know"
@@ -203,7 +213,7 @@ def _opened(path, threads="AUTO"):
 # %% ../nbs/00_video.ipynb #b4ea1dde
 @dataclass
 class _Index:
-    "Where the frames of a file lie in time. All arrays but the last two are in the order of presentation."
+    "Where the frames of a file lie in time. All arrays but `order` and `key` are in the order of presentation."
     path: str              # the file
     container: str         # FFmpeg's name of its format
     tick: float            # seconds of one tick of its clock
@@ -216,6 +226,8 @@ class _Index:
     key: np.ndarray        # bool (N,) keyframes, in the order of the file
     broken: bool = False   # are there packets that are known to be damaged?
     damage: str = ""       # what is missing, in words
+    counted: bool = False  # no timestamp is of use: are the frames only counted?
+    twins: bool = False    # is there another video of this size in the file?
 
 # %% ../nbs/00_video.ipynb #945fe492
 def _walk(container, stream=None):
@@ -246,12 +258,13 @@ def _pictures_only(rows):
 
 # %% ../nbs/00_video.ipynb #2069065d
 def _clock(rows, container, tick, rate):
-    "Timestamps in the order of the file, seconds of one tick, and whether frames may be looked up by them."
+    "Timestamps in the order of the file, seconds of one tick, whether frames may be looked up by them, and whether they are only counted."
     pts, dts = [r[0] for r in rows], [r[1] for r in rows]
-    usable = lambda stamps: None not in stamps and len(set(stamps)) == len(stamps)
-    if usable(pts) and "avi" not in container.split(","): return pts, tick, True
-    if usable(dts): return dts, tick, False
-    return (pts, tick, False) if usable(pts) else (list(range(len(rows))), 1 / (rate or 25), False)
+    runs_on = not container.startswith("mpeg") or all(a <= b for a, b in itertools.pairwise(d for d in dts if d is not None))
+    usable = lambda stamps: runs_on and None not in stamps and len(set(stamps)) == len(stamps)
+    if usable(pts) and "avi" not in container.split(","): return pts, tick, True, False
+    if usable(dts): return dts, tick, False, False
+    return (pts, tick, False, False) if usable(pts) else (list(range(len(rows))), 1 / (rate or 25), False, True)
 
 # %% ../nbs/00_video.ipynb #61deff02
 def _last_duration(rows, order, times, tick, rate):
@@ -272,17 +285,23 @@ def _missing(container, stream, count, stop):
         return f"the file stops at {stop:.2f} s of {promised:.2f} s"
     return ""
 
-# %% ../nbs/00_video.ipynb #07302792
+# %% ../nbs/00_video.ipynb #7156e2a7
+def _has_twin(container, stream):
+    "Is there another video in the file, of the same size, perhaps turned?"
+    size = lambda s: sorted((s.width, s.height))
+    return any(s.index != stream.index and size(s) == size(stream) for s in _covers_and_videos(container)[1])
+
+# %% ../nbs/00_video.ipynb #0b070541
 def _as_index(path, container, stream, rows, broken, damage):
     "The index of a file from the rows of its packets."
     rate, clock = float(stream.average_rate or 0), float(stream.time_base or 0)
-    order, tick, by_stamp = _clock(rows, container.format.name, clock, rate)
+    order, tick, by_stamp, counted = _clock(rows, container.format.name, clock, rate)
     order = np.array(order, np.int64)
     stamps = np.sort(order)
     times = (stamps - stamps[0]) * tick
     duration = float(times[-1] + _last_duration(rows, order, times, clock, rate))
     return _Index(str(path), container.format.name, tick, stamps, times, duration, len(rows) / duration, by_stamp,
-                  order, np.array([row[3] for row in rows], bool), bool(broken), damage)
+                  order, np.array([row[3] for row in rows], bool), bool(broken), damage, counted, _has_twin(container, stream))
 
 # %% ../nbs/00_video.ipynb #76069128
 def _scan(path):
@@ -341,12 +360,14 @@ def _choose(index, num_frames, fps, start, end):
         so_far = f", as far as it can be read ({index.damage})" if index.damage else ""
         raise VideoError(f"{index.path}: start={start} lies past the end, the video is {index.duration:.2f} s long{so_far}")
     end = index.duration if end is None else min(end, index.duration)
-    return sample_indices(index.times, num_frames, fps, start, end)
+    try: return sample_indices(index.times, num_frames, fps, start, end)
+    except MemoryError: raise VideoError(f"{index.path}: num_frames={num_frames} frames do not fit into memory") from None
 
 # %% ../nbs/00_video.ipynb #86567eda
 def _upright(frame):
     "How a frame is to be displayed: mirrored?, and quarter turns clockwise (0 to 3)."
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try: matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError: return False, -round(frame.rotation / 90) % 4     # PyAV trips over a photo's EXIF; the angle it knows
     if matrix is None: return False, 0
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float)
     mirrored = a * d - b * c < 0
@@ -415,15 +436,32 @@ def _keyframes(index):
     jumps = index.by_stamp and index.container.startswith(_SEARCHABLE)
     return np.union1d(np.searchsorted(index.stamps, index.order[index.key]) if jumps else [], [0]).astype(int)
 
-# %% ../nbs/00_video.ipynb #3c72555e
+# %% ../nbs/00_video.ipynb #f0f6751a
+def _patience(index):
+    "How many frames must come after one until all that it may lean on have come; at most 16."
+    if not index.by_stamp: return 16
+    ranks = np.searchsorted(index.stamps, index.order)
+    return min(16, int((np.maximum.accumulate(ranks) - ranks).max()))
+
+# %% ../nbs/00_video.ipynb #88a017df
+def _held_back(frames, key, patience):
+    "The same (rank, frame) pairs, each when `patience` more have come; `_Damaged` if one of rank `key` or later is damaged."
+    waiting = []
+    for rank, frame in frames:
+        if rank >= key and frame.is_corrupt: raise _Damaged("a frame is damaged")
+        waiting.append((rank, frame))
+        if len(waiting) > patience: yield waiting.pop(0)
+    yield from waiting
+
+# %% ../nbs/00_video.ipynb #8f855d31
 def _wanted(container, stream, index, ranks, jump):
     "Yield (rank, frame) for the distinct ranks; `_Damaged` at the first sign of it."
-    keys, at, frames = _keyframes(index), -1, _ranked(container, stream, index)
+    keys, patience, at, frames = _keyframes(index), _patience(index), -1, None
     for rank in np.unique(ranks):
         key = keys[np.searchsorted(keys, rank, side="right") - 1]
-        if key - at > jump: frames = _jump(container, stream, index, keys, rank)
+        if key - at > jump: frames = _held_back(_jump(container, stream, index, keys, rank), key, patience)
+        frames = frames or _held_back(_ranked(container, stream, index), key, patience)
         for at, frame in frames:
-            if at >= key and frame.is_corrupt: raise _Damaged("a frame is damaged")
             if at >= rank: break
         if at != rank: raise _Damaged("a frame is missing")
         yield int(rank), frame
@@ -471,7 +509,7 @@ def _ear():
     "A list, and a C function that adds to it for every error logged. Made once and kept: threads may call it late."
     heard = []
     def listen(context, level, message, values):
-        if level <= 16: heard.append(level)      # AV_LOG_ERROR
+        if level <= 16 or level == 32 and b"conceal" in ctypes.string_at(message): heard.append(level)      # AV_LOG_ERROR, AV_LOG_INFO
     return heard, ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(listen)
 
 # %% ../nbs/00_video.ipynb #639503ee
@@ -494,8 +532,17 @@ _LONG = 1500                             # frames; in longer files jumps beat re
 def _check_decord(index, always):
     "`_Unfit` if decord is not to read this file; `always`: even where PyAV is quicker."
     if index.broken or index.damage: raise _Unfit("the file is damaged")
+    if index.twins: raise _Unfit("it may take the file's other video")
     if not index.container.startswith(_CONTAINERS): raise _Unfit(f"it loses frames of {index.container} files")
     if len(index.times) > _LONG and not always: raise _Unfit("it would have to decode everything before")
+
+# %% ../nbs/00_video.ipynb #3d8c79a1
+def _first(index):
+    "Is the video to be mirrored, and its first picture."
+    with _opened(index.path) as (container, stream):
+        frame = next((f for k, f in _ranked(container, stream, index) if k == 0 and not f.is_corrupt), None)
+        if frame is None: raise _Damaged("its first frame is missing")
+        return _upright(frame)[0], _rgb(frame)
 
 # %% ../nbs/00_video.ipynb #8130b6ff
 def _agree(picture, first):
@@ -515,7 +562,8 @@ def _read_by_decord(decord, index, ranks, first):
 def _by_decord(index, ranks, always=False):
     "Yield (rank, picture) for the distinct ranks by decord; `_Unfit`, at the latest at the end, if it is not to be believed."
     _check_decord(index, always)
-    first, reason = next(_grab(index, [0]))[1], None
+    (mirrored, first), reason = _first(index), None
+    if mirrored: raise _Unfit("it knows no mirrors")
     try: import decord
     except Exception as e: raise _Unfit(_reason(e)) from None
     with _complaints(decord) as heard:
@@ -549,11 +597,18 @@ def _tried(path):
     with _opened(path, threads="NONE") as (container, stream):
         for packet in filter(None, _walk(container, stream)): yield _try_decode(packet)
 
+# %% ../nbs/00_video.ipynb #6dce3435
+def _timeless(frame):
+    "The same frame, its timestamp forgotten."
+    frame.pts = None
+    return frame
+
 # %% ../nbs/00_video.ipynb #2a81e601
 def _intact(index, lost):
     "Every frame that is not damaged, in order; the set `lost` gathers the timestamps of those that are."
     good = False
     for frames, hurt in _tried(index.path):
+        if index.counted: frames, hurt = [_timeless(f) for f in frames], []
         for stamp in set(hurt) - lost: lost.update(_fallout(index, stamp) if good else {stamp})
         for frame in frames:
             if not frame.is_corrupt and (frame.pts is None or frame.pts not in lost):
@@ -567,7 +622,7 @@ def _describe(index, good, lost):
     times = (np.array(sorted(lost), float) - index.stamps[0]) * index.tick
     where = "" if not len(times) else f" (at {times[0]:.2f} s)" if len(times) == 1 else f" (between {max(times[0], 0):.2f} s and {times[-1]:.2f} s)"
     damaged = f"{gone} of {len(index.times)} frames{where} cannot be decoded and are left out" if gone > 0 else ""
-    return "; ".join(filter(None, [damaged, index.damage])) or "the file breaks off" * index.broken
+    return "; ".join(filter(None, [damaged, index.damage])) or "the file breaks off" * (index.broken and not index.counted)
 
 # %% ../nbs/00_video.ipynb #c8a93b2a
 def _good_and_lost(index):
@@ -640,7 +695,8 @@ def read_video(path:str|Path, # any video file
     """Frames on the screen at the centres of `num_frames` equal segments of [start, end), or `fps` times a second.
 
     By count a frame may come more than once, by rate it does not. Anything unreadable is a `VideoError` that names the
-    file and the reason; of a damaged file the good frames are read, and a warning says what is missing."""
+    file and the reason; of a damaged file the good frames are read, those that the decoder does not mark (of H.265 it
+    marks little), and a warning says what is missing."""
     _check_request(path, num_frames, fps, start, end, backend)
     index, ranks, frames = _read(_scan(path), lambda index: _choose(index, num_frames, fps, start, end), backend)
     if index.damage: warnings.warn(f"{path}: {index.damage}", stacklevel=2)
@@ -671,7 +727,7 @@ def read_frames(path:str|Path, # any video file
 # %% ../nbs/00_video.ipynb #29e6787f
 def _pictures_left(index, choose, done):
     "Yield (index, rank, picture) of the chosen frames of a surveyed index, after second `done`."
-    warnings.warn(f"{index.path}: {index.damage}", stacklevel=4)
+    if index.damage: warnings.warn(f"{index.path}: {index.damage}", stacklevel=4)
     for rank, picture in _grab_intact(index, choose(index)):
         if index.times[rank] > done + _ROUNDING: yield index, rank, picture
 

@@ -251,8 +251,16 @@ def test_display_matrix(plain, name, backend):
     np.testing.assert_array_equal(next(iter_video(path, block=1)).frames[0], displayed(read_video(plain, 90).frames[0], a, b, c, d))
 
 
-def two_streams(path, sizes, cover=None):
-    "A file with several video streams; frames of the k-th are numbered from 100 k on."
+@pytest.mark.parametrize("backend", ["pyav", "auto"])
+def test_a_film_that_begins_in_black_is_mirrored_too(tmp_path, backend):
+    "On a black first picture, all decoders agree."
+    path = write_video(tmp_path / "fade.mp4", [*np.zeros((3, H, W, 3), np.uint8), *coded(30, 3)])
+    mirrored = patched(path, b"tkhd", 40, [-ONE, 0, 0, 0, ONE])
+    np.testing.assert_array_equal(read_video(mirrored, num_frames=4, backend=backend).frames, read_video(path, num_frames=4, backend="pyav").frames[:, :, ::-1])
+
+
+def two_streams(path, sizes, cover=None, black=0):
+    "A file with several video streams; frames of the k-th are numbered from 100 k on, the first ones are `black`."
     with av.open(str(path), "w") as out:
         streams = []
         for k, (w, h) in enumerate(sizes):
@@ -264,7 +272,7 @@ def two_streams(path, sizes, cover=None):
             c.disposition = av.stream.Disposition.attached_pic.value
         for t in range(30):
             for k, s in enumerate(streams):
-                frame = next(coded(1, 100 * k + t)); big = np.zeros((s.height, s.width, 3), np.uint8); big[:H, :W] = frame
+                frame = next(coded(1, 100 * k + t)) * (t >= black); big = np.zeros((s.height, s.width, 3), np.uint8); big[:H, :W] = frame
                 out.mux(s.encode(av.VideoFrame.from_ndarray(big, format="rgb24")))
         for s in streams: out.mux(s.encode())
         if cover:
@@ -286,8 +294,9 @@ def test_the_largest_stream(tmp_path, sizes, suffix, backend):
 
 
 @pytest.mark.parametrize("backend", ["pyav", "auto"])
-def test_equal_streams_are_not_mixed_up(tmp_path, backend):
-    path = two_streams(tmp_path / "twins.mp4", [(W, H), (W, H)])
+@pytest.mark.parametrize("black", [0, 3])
+def test_equal_streams_are_not_mixed_up(tmp_path, backend, black):
+    path = two_streams(tmp_path / "twins.mp4", [(W, H), (W, H)], black=black)
     assert numbers(read_video(path, num_frames=3, backend=backend)) == [5, 15, 25]
 
 
@@ -312,7 +321,7 @@ def test_interlaced_halves_make_one_frame():
     "Packets of second fields carry no time of their own."
     rows = [(t, t, 2, t == 0) if t % 2 == 0 else (None, t, 0, False) for t in range(20)]
     assert V._pictures_only(rows) == rows[::2]
-    assert V._clock(V._pictures_only(rows), "mpegts", .02, 25)[2]
+    assert V._clock(V._pictures_only(rows), "mpegts", .02, 25)[2:] == (True, False)
 
 
 @needs_decord
@@ -443,6 +452,18 @@ def test_other_bad_paths(tmp_path, plain):
         with pytest.raises(VideoError, match="permission"): read_video(locked)
 
 
+def test_more_frames_than_any_memory(plain):
+    with pytest.raises(VideoError, match="h264.mp4: num_frames=10+ frames do not fit into memory"): read_video(plain, 10**15)
+
+
+@pytest.mark.parametrize("orientation,turns", [(1, 0), (3, 2), (6, 1), (8, 3)])
+def test_a_photo_that_lies_on_its_side(tmp_path, orientation, turns):
+    from PIL import Image
+    exif = Image.Exif(); exif[0x0112] = orientation
+    frame = next(coded(1)); Image.fromarray(frame).save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    assert np.abs(read_video(tmp_path / "photo.jpg", 1).frames[0].astype(int) - np.rot90(frame, -turns)).mean() < 5
+
+
 def test_odd_names(tmp_path, plain):
     for name in ("with space.mp4", "a:b.mp4", "file:c.mp4", "100%d.mp4", "ünï.mp4", "no_ending", "-dash.mp4"):
         path = tmp_path / name
@@ -477,20 +498,75 @@ def test_a_download_that_broke_off(tmp_path, kinds, name, keep, backend):
 def truth(path): return read_video(path, num_frames=None, backend="pyav").frames.astype(int)
 
 
-@pytest.mark.parametrize("backend", ["pyav", "auto"])
-def test_of_a_damaged_file_the_good_frames_remain(tmp_path, plain, backend):
-    "Bytes are overwritten at random. What is given must be right, and what is missing must be said."
-    good, expected, rng = plain.read_bytes(), truth(plain), np.random.default_rng(5)
-    first, seen = good.find(b"mdat") + 4, 0
-    for trial in range(12):
+def hit(plain, trials, seed=5):
+    "Yield a file again and again, each time with forty other bytes of its pictures overwritten."
+    good, rng = plain.read_bytes(), np.random.default_rng(seed)
+    first = good.find(b"mdat") + 4 if plain.suffix == ".mp4" else len(good) // 5
+    for trial in range(trials):
         data, at = bytearray(good), int(rng.integers(first + (len(good) - first) // 3, len(good) - 60))
         data[at:at + 40] = rng.bytes(40)
-        path = tmp_path / f"{trial}.mp4"
+        path = plain.with_name(f"hit_{trial}{plain.suffix}")
         path.write_bytes(data)
+        yield path
+
+
+def spoiled(video, expected):
+    "The numbers of the frames that are wrong."
+    ranks = (video.times * 25).round().astype(int)
+    return ranks[np.abs(video.frames - expected[ranks]).mean((1, 2, 3)) > 1].tolist()
+
+
+WAYS = {"iter": lambda p: list(iter_video(p, block=7)), "iter, five a second": lambda p: list(iter_video(p, fps=5)), "five a second": lambda p: [read_video(p, fps=5, backend="pyav")],
+        "eight": lambda p: [read_video(p, 8)], "all": lambda p: [read_video(p, None)]}
+
+
+@pytest.mark.parametrize("name,trials", [("h264.mp4", 20), ("h264.mkv", 6), ("mpeg4.mp4", 3)])
+def test_no_way_to_read_gives_a_spoiled_frame(kinds, name, trials):
+    "A B-frame comes before the damaged frame that it leans on; and decord's FFmpeg mentions some losses in passing."
+    expected = truth(kinds(name))
+    for path in hit(kinds(name), trials):
+        for way, read in WAYS.items():
+            for video in quietly(read, path)[0]: assert not spoiled(video, expected), (path.name, way)
+
+
+@needs_decord
+def test_a_loss_that_ffmpeg_only_mentions_is_heard(kinds):
+    "Of the kinds above none is concealed silently, and none that is whole makes FFmpeg say so."
+    for name in KINDS:
+        index = V._scan(kinds(name))
+        with V._complaints(decord) as heard:
+            try: sum(1 for _ in V._from_the_start(decord.VideoReader(str(kinds(name)), ctx=decord.cpu(0)), range(len(index.times))))
+            except Exception: continue
+        assert 32 not in heard, name
+    V._ear()[1](None, 32, b"concealing %d DC errors", None); V._ear()[1](None, 32, b"Video uses a non-standard way", None)
+    assert V._ear()[0][-1:] == [32] and V._ear()[0].count(32) == 1
+
+
+def test_a_false_alarm_is_no_warning(plain, monkeypatch):
+    monkeypatch.setattr(V, "_held_back", lambda *a: (_ for _ in ()).throw(V._Damaged("nothing")))
+    blocks, said = quietly(lambda: list(iter_video(plain)))
+    assert sum(map(len, blocks)) == 90 and not said
+
+
+def test_joined_transport_streams(tmp_path):
+    "The clock starts anew, or between the ticks of the first: the frames are counted."
+    def part(first, start):
+        return encode(tmp_path / f"{first}.ts", options={"g": "12", "bf": "0"}, frames=coded(50, first), stamps=[start + 40 * k for k in range(50)], tick=Fraction(1, 1000)).read_bytes()
+    for start in (0, 13, 513):
+        path = tmp_path / "joined.ts"; path.write_bytes(part(0, 0) + part(100, start))
+        for read in (lambda: [read_video(path, None)], lambda: list(iter_video(path))):
+            parts, said = quietly(read)
+            assert sum(map(numbers, parts), []) == [*range(50), *range(100, 150)] and not said
+            np.testing.assert_allclose(np.concatenate([p.times for p in parts]), np.arange(100) / 25, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["pyav", "auto"])
+def test_of_a_damaged_file_the_good_frames_remain(plain, backend):
+    "Bytes are overwritten at random. What is given must be right, and what is missing must be said."
+    expected, seen = truth(plain), 0
+    for trial, path in enumerate(hit(plain, 12)):
         video, said = quietly(read_video, path, num_frames=None, backend=backend)
-        ranks = (video.times * 25).round().astype(int)
-        error = np.abs(video.frames - expected[ranks]).mean((1, 2, 3))
-        assert (error > 1).sum() == 0, f"trial {trial}: frames {ranks[error > 1]} are wrong and given as good"
+        assert not spoiled(video, expected), f"trial {trial}: frames {spoiled(video, expected)} are wrong and given as good"
         assert (len(video) < 90) == bool(said)
         if said: assert f"{90 - len(video)} of 90 frames" in said[0]
         seen += bool(said)
@@ -739,8 +815,10 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(RuntimeError): write_video(keep, breaks_off())
     assert keep.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["keep.mp4"]
     for request, say in [(dict(fps=0), "fps=0"), (dict(fps=-5), "fps"), (dict(fps="a"), "fps"), (dict(fps=float("nan")), "fps"), (dict(crf=99), "crf"), (dict(times=[0, 1]), "times"),
-                         (dict(times=[0, 1, 1, 2]), "increase")]:
+                         (dict(times=[0, 1, 1, 2]), "increase"), (dict(times=[-1, 0, 1, 2]), "not below 0"), (dict(times="abcd"), "numbers of seconds")]:
         with pytest.raises(VideoError, match=say): write_video(tmp_path / "new.mp4", frames, **request)
+    for times, say in [([0, 1], "more frames than the 2 times"), (range(6), "4 frames and 6 times")]:
+        with pytest.raises(VideoError, match=say): write_video(tmp_path / "new.mp4", iter(frames), times=times)
     for name in ("new.docx", "new", "new.webm", "nowhere/new.mp4"):
         with pytest.raises(VideoError, match="cannot be written"): write_video(tmp_path / name, frames)
     assert [p.name for p in tmp_path.iterdir()] == ["keep.mp4"]
