@@ -8,10 +8,11 @@ __all__ = ['PHRASES', 'UNSEEN', 'PARTS', 'RECIPES', 'SPLITS', 'SAMPLERS', 'Recip
            'write_split', 'write_world']
 
 # %% ../nbs/13_splits.ipynb #0d42c90d
-import csv, hashlib, io, json, math, os, random, re, shutil, signal, threading
+import csv, hashlib, io, json, math, os, random, re, shlex, shutil, signal, threading
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
@@ -241,7 +242,7 @@ def annotation(clip, # of the world
                fps, # frames a second of its film
                rng, # a `random.Random`: when captions are said, and how
                captions=3, # how many, at most; one in each event at least
-               rate=2., # moments a second at which boxes are written
+               rate=2., # moments a second at which boxes are written, as nearly as the frames allow
               )->dict:
     "The truth of a clip as JSON data: events, captions, when each word shows (seconds), and boxes of what is in sight."
     times, every = film_times(clip, fps), max(1, round(fps / rate))
@@ -368,7 +369,7 @@ def _activitynet(notes):
 # %% ../nbs/13_splits.ipynb #3d1f2f77
 _ABOUT = { # the first that a name ends in
     "split.json": "the settings; who asks for others is refused",
-    "annotations.json": "the truth of every clip: labels, events, captions, `words` (when each is true, in seconds), and twice a second `boxes`: "
+    "annotations.json": "the truth of every clip: labels, events, captions, `words` (when each is true, in seconds), and about twice a second `boxes`: "
                         "`[word, colour, [x0, y0, x1, y1], visible share]`, in shares of the picture from its upper left corner",
     "classes.csv": "class names, `id,name`", "classes.txt": "class names as in Charades",
     "classes_test.csv": "the names to choose from in the test; the labels of test clips number these",
@@ -402,6 +403,12 @@ def _options(notes):
     return {k: notes[k] for k in usual if notes.get(k, usual[k]) != usual[k]}
 
 # %% ../nbs/13_splits.ipynb #0e453e31
+def _word(value):
+    "A value as a word of a shell command: a number to its last digit, and no blank unquoted."
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return shlex.quote(short if not isinstance(value, float) or float(short) == value else repr(value))
+
+# %% ../nbs/13_splits.ipynb #f04323ea
 def _command(notes, folder):
     "What makes this split: a shell command, or a call where a command cannot say it."
     options, clips = _options(notes), _asked(notes)
@@ -409,8 +416,8 @@ def _command(notes, folder):
         said = [repr(folder), repr(notes["split"]), f"clips={clips}", *(f"{k}={v!r}" for k, v in options.items())]
         return f"bike_nb.splits.write_split({', '.join(said)})"
     said = dict(split=None if notes["split"] == "sample" else notes["split"], clips=clips, **options)
-    flags = [f"--{k.replace('_', '-')} {f'{v:g}' if isinstance(v, float) else v}" for k, v in said.items() if v is not None]
-    return " ".join(["bike_nb world", folder, *flags])
+    flags = [f"--{k.replace('_', '-')} {_word(v)}" for k, v in said.items() if v is not None]
+    return " ".join(["bike_nb world", _word(folder), *flags])
 
 # %% ../nbs/13_splits.ipynb #e8060ce3
 def _frame_name(split, vid, i):
@@ -506,11 +513,12 @@ def _check_format(split, size, fps, format, clip_length):
 # %% ../nbs/13_splits.ipynb #e2d610fd
 def _settings(split, size, fps, format, shots, clip_length):
     "All that the files depend on."
+    clip_length = min(2., split.duration) if clip_length is None else clip_length
     _check_format(split, size, fps, format, clip_length)
     counts = {p: len(split.parts[p]) for p in PARTS}
     if not any(counts.values()): raise SplitError("clips is 0 for every part: ask for at least one")
     few = dict(shots=shots) if split.name == "few-shot" else {}
-    fps = int(fps) if fps == int(fps) else fps
+    fps = int(fps) if fps == int(fps) else float(fps)
     return dict(world=2, split=split.name, seed=split.seed, difficulty=split.difficulty, parts=counts, **few, size=size, fps=fps,
                 duration=split.duration, format=format, clip_length=float(clip_length), drawing=fingerprint())
 
@@ -535,15 +543,13 @@ def _refuse(folder, there, settings):
         raise SplitError(f"{folder} holds another split: {differs}; name another folder, or remove this one")
 
 # %% ../nbs/13_splits.ipynb #b9cbc5b7
-def _claim(folder, settings):
-    "Make the folder ours, or say why it cannot be."
+def _make_room(folder):
+    "Make the folder, or say why it cannot be ours."
     if folder.exists() and not folder.is_dir(): raise SplitError(f"{folder} is a file: name a folder to write the clips into")
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "split.json").exists():
-        strange = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-        if strange: raise SplitError(f"{folder} holds other things ({strange[0]}) and no split.json: name a new or an empty folder")
-        return _save(folder / "split.json", json.dumps(settings) + "\n")
-    _refuse(folder, _load(folder / "split.json", "remove the folder, or name another"), settings)
+    strange = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    if strange and not (folder / "split.json").exists():
+        raise SplitError(f"{folder} holds other things ({strange[0]}) and no split.json: name a new or an empty folder")
 
 # %% ../nbs/13_splits.ipynb #1fe0016f
 def _tidy(folder):
@@ -661,6 +667,24 @@ def read_split(directory, # that `write_split` has made
     return notes
 
 # %% ../nbs/13_splits.ipynb #0c169c25
+def _finished(folder, settings):
+    "The annotations, if all of this split is there; None if not yet; `SplitError` if the folder holds another one."
+    if not (folder / "split.json").exists(): return
+    _refuse(folder, _load(folder / "split.json", "remove the folder, or name another"), settings)
+    with suppress(SplitError): return read_split(folder)
+
+# %% ../nbs/13_splits.ipynb #76f7141d
+def _write_alone(folder, split, settings, workers, progress):
+    "`_write`, while other runs that want the same wait; nothing is drawn if it is there by then."
+    from filelock import FileLock
+    with FileLock(folder / ".lock"):                                       # a run that is killed loses it
+        if not (notes := _finished(folder, settings)):
+            _save(folder / "split.json", json.dumps(settings) + "\n")
+            notes = _write(folder, split, settings, workers, progress)
+        with suppress(OSError): (folder / ".lock").unlink()                # whoever comes now finds all that is asked for
+    return notes
+
+# %% ../nbs/13_splits.ipynb #c1b2a725
 def write_split(directory, # made if it does not exist
                 split:str="sample", # one of SPLITS
                 difficulty:int=1, # the dial of the world, 0 to 3
@@ -673,19 +697,18 @@ def write_split(directory, # made if it does not exist
                 workers:int|None=None, # processes; None: one a core, at most 8, and none for a handful of clips
                 progress:bool=False, # show a bar
                 shots:int=16, # few-shot: clips a class in training
-                clip_length:float=2., # seconds of a clip of the saliency scores
+                clip_length:float|None=None, # seconds of a clip of the saliency scores; None: 2, or all of a shorter film
                )->dict: # what annotations.json holds
     """Write a dataset of the miniature world; `SplitError` for what cannot be written.
 
-    Interrupted, the same call goes on where it was; what it writes does not depend on the number of workers."""
+    Interrupted, the same call goes on where it was; two such calls at once wait for each other; what they write does not depend on the workers."""
     plan, folder = make_split(split, difficulty, seed, clips, duration, shots), _folder(directory)
     settings = _settings(plan, size, fps, format, shots, clip_length)
     n = sum(settings["parts"].values())
     workers = (min(8, _cores()) if n > 8 else 1) if workers is None else _whole(workers, "workers", 1, 256)
     try:
-        _claim(folder, settings)
-        try: return read_split(folder)
-        except SplitError: return _write(folder, plan, settings, min(workers, n), progress)
+        _make_room(folder)
+        return _finished(folder, settings) or _write_alone(folder, plan, settings, min(workers, n), progress)
     except (VideoError, OSError) as e: raise SplitError(f"{_why(e)}. Clips that are finished are kept: the same call goes on from there.") from None
 
 # %% ../nbs/13_splits.ipynb #6105c05b

@@ -1,5 +1,5 @@
 "The splits of the miniature world: nothing leaks, everything can be read back, and an interruption costs nothing."
-import csv, json, os, random, re, signal, subprocess, sys, time
+import csv, json, os, random, re, shlex, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +265,12 @@ def test_predictions_of_the_package_can_be_scored_against_the_saliency_lines(wri
                 assert abs(a - c) <= .5 / notes["fps"] + 1e-6 and abs(b - d) <= .5 / notes["fps"] + 1e-6
 
 
+def test_scores_of_a_film_shorter_than_two_seconds(tmp_path):
+    notes = write_split(tmp_path / "w", "sample", clips=1, duration=1, **QUICK)
+    assert notes["clip_length"] == 1 and json.loads(lines(tmp_path / "w/saliency.jsonl")[0])["relevant_clip_ids"] == [0]
+    assert write_split(tmp_path / "v", "sample", clips=1, duration=3, **QUICK)["clip_length"] == 2
+
+
 def test_shorter_clips_for_the_scores():
     assert splits.relevance([(0, 1.5)], 6., 1.) == ([0, 1], [4, 2])
     assert splits.relevance([(.9, 1.1), (1.9, 2.)], 2.5, 1.) == ([0, 1], [1, 1])  # the last clip takes the rest
@@ -334,6 +340,23 @@ def test_a_disk_that_takes_no_more_ends_in_one_sentence(tmp_path):
     error = process.communicate(timeout=40)[1].strip().splitlines()[-1]
     assert process.returncode == 1 and error.startswith("bike_nb.splits.SplitError: ") and "cannot be written" in error and "the same call goes on from there" in error
     assert len(write_split(tmp_path / "w", **ask)["clips"]) == 8
+
+
+@pytest.mark.parametrize("format", ["frames", "mp4"])
+def test_two_runs_at_once_draw_each_clip_once(tmp_path, monkeypatch, format):
+    "The second waits for the first, and does not take its half-finished clips for leftovers; then the lock is gone."
+    made, begun, found, make = [], threading.Event(), [], splits._make
+    def slow(folder, entry, notes):
+        made.append(entry.stem); begun.set(); time.sleep(.05)
+        return make(folder, entry, notes)
+    monkeypatch.setattr(splits, "_make", slow)
+    def run(): found.append(write_split(tmp_path / "w", "general", clips=6, format=format, **QUICK))
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    threads[0].start(); assert begun.wait(30)
+    for t in threads[1:]: t.start()
+    for t in threads: t.join()
+    assert len(found) == 3 and found[0] == found[1] == found[2] == read_split(tmp_path / "w") and len(made) == len(set(made)) == 6
+    assert not [p for p in (tmp_path / "w").rglob(".*")]
 
 
 def test_finished_films_are_drawn_once(tmp_path, monkeypatch):
@@ -416,6 +439,15 @@ def test_the_readme_names_every_file_and_the_command(written):
         folder, _ = written(name); text = (folder / "README.md").read_text()
         assert said in text
         assert set(re.findall(r"^\| `([^`*]+)` \|", text, re.M)) == {p.name for p in folder.iterdir() if p.is_file() and p.suffix != ".mp4"} - {"README.md"}
+
+
+def test_the_command_of_the_readme_makes_the_same_folder(tmp_path):
+    ask = dict(split="general", clips=3, size=48, fps=24000 / 1001, duration=1.5)
+    write_split(tmp_path / "my clips", **ask, workers=1)
+    command, = re.findall(r"^    (bike_nb world .*)$", (tmp_path / "my clips/README.md").read_text(), re.M)
+    _, _, folder, *flags = shlex.split(command)
+    said = dict(zip(flags[::2], flags[1::2], strict=True))
+    assert folder == "my clips" and float(said["--fps"]) == ask["fps"] and float(said["--duration"]) == float(said["--clip-length"]) == 1.5
 
 
 # the showcase
