@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['TaggingError', 'ready_words', 'settings_of', 'Tagger', 'distinct_paths', 'modality_of', 'clips_of', 'whole_lines',
-           'appending', 'write_settings', 'read_settings', 'odd_setting', 'check_settings', 'claim_files', 'Store',
-           'Tagged', 'merge', 'batches_to_do', 'meeting', 'rows_of', 'check_way', 'tagged_batches', 'progress_bar',
-           'work', 'claimed', 'tag_dataset']
+           'appending', 'write_settings', 'read_settings', 'odd_setting', 'check_settings', 'checksum', 'claim_files',
+           'Store', 'Tagged', 'merge', 'batches_to_do', 'meeting', 'rows_of', 'check_way', 'tagged_batches',
+           'progress_bar', 'work', 'claimed', 'tag_dataset']
 
 # %% ../nbs/16_tagging.ipynb #e3c7be7b
-import json, os, shutil
+import hashlib, json, os, shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -128,15 +128,24 @@ def write_settings(path,     # `Path` of the JSON file
                   ):
     "Write settings in one step."
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
     os.replace(part, path)
 
 # %% ../nbs/16_tagging.ipynb #22803e44
+def _are_settings(x):
+    "Have they the form of what `write_settings` writes?"
+    return isinstance(x, dict) and isinstance(x.get("videos", {}), dict)
+
+# %% ../nbs/16_tagging.ipynb #253eb904
 def read_settings(path,    # `Path`
+                  several=False, # a dict of settings, by the keys of an attributes file?
                  )->dict:  # as they were written
     "Settings from a file beside the attributes; {} if there is none, `TaggingError` if it cannot be read."
-    try: return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (ValueError, OSError): raise TaggingError(f"{path} cannot be read: remove it to make the attributes anew.") from None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if all(map(_are_settings, found.values() if several else [found])): return found
+    except (ValueError, OSError, AttributeError): pass
+    raise TaggingError(f"{path} cannot be read: remove it to make the attributes anew.")
 
 # %% ../nbs/16_tagging.ipynb #435d12e7
 def odd_setting(there,    # settings of an earlier run; {}: there was none
@@ -167,6 +176,12 @@ def _names_in(path, key):
     from bike_nb.attributes import _read_json
     return {video: entry[key] for video, entry in _read_json(path).items() if key in entry}
 
+# %% ../nbs/16_tagging.ipynb #30afbac2
+def checksum(names,  # of a video, a list
+            )->str:  # eight hex digits
+    "What tells the words of a video from others."
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
+
 # %% ../nbs/16_tagging.ipynb #70be5d3b
 def claim_files(store,    # `Store`
                 settings, # of the `Tagger`
@@ -174,7 +189,7 @@ def claim_files(store,    # `Store`
     "Make the folder for the parts, unless the files belong to a run with other settings (`TaggingError`) or cannot be read."
     if store.out.exists():
         _names_in(store.out, store.key)
-        check_settings(read_settings(store.about).get(store.name), settings, store.out, f"remove it and {store.about}")
+        check_settings(read_settings(store.about, True).get(store.name), settings, store.out, f"remove it and {store.about}")
     check_settings(read_settings(store.parts/"settings.json"), settings, f"The unfinished {store.parts}", "remove that folder")
     store.parts.mkdir(parents=True, exist_ok=True)
     write_settings(store.parts/"settings.json", settings)
@@ -197,10 +212,11 @@ class Store:
         "What the parts hold, of all processes."
         return [row for file in sorted(self.parts.glob("*.jsonl")) for row in whole_lines(file)]
     def done(self)->dict: # {path: names}
-        "What is finished."
-        made = self.out.exists() and self.name in read_settings(self.about)
-        found = _names_in(self.out, self.key) if made else {}
-        return found | {row["path"]: row["names"] for row in self.lines() if "names" in row}
+        "What is finished; of the file, what a run with these settings has written."
+        made = read_settings(self.about, True).get(self.name, {}).get("videos", {})
+        found = _names_in(self.out, self.key) if self.out.exists() else {}
+        kept = {p: names for p, names in found.items() if made.get(p) == checksum(names)}
+        return kept | {row["path"]: row["names"] for row in self.lines() if "names" in row}
 
 # %% ../nbs/16_tagging.ipynb #1419c472
 @dataclass
@@ -220,7 +236,8 @@ def merge(store,    # `Store`
     done, why = store.done(), {row["path"]: row["error"] for row in store.lines() if "error" in row}
     if found := {p: done[p] for p in paths if p in done}:
         write_attributes(store.out, found, name=store.name)
-        write_settings(store.about, read_settings(store.about) | {store.name: settings})
+        videos = {p: checksum(names) for p, names in done.items()}
+        write_settings(store.about, read_settings(store.about, True) | {store.name: settings | dict(videos=videos)})
     shutil.rmtree(store.parts)
     return Tagged(store.out, len(paths), {p: why.get(p, "unknown reason") for p in paths if p not in done})
 
@@ -333,6 +350,8 @@ def tag_dataset(list_,           # a list in one of the official formats
                )->Tagged:        # None for all processes but the first
     "Make the attributes file of a list; started again, it goes on. `TaggingError`, `DataError` or `LexiconError` say why it cannot."
     from bike_nb.training import Ranks
+    if batch_size < 1: raise TaggingError(f"batch_size (--batch) is {batch_size}: a batch has one video at least.")
+    if workers < 0: raise TaggingError(f"workers is {workers}: give 0 for this process alone, or more.")
     ranks, records, root, store = ranks or Ranks(), read_list(list_), Path(root or Path(list_).parent).expanduser(), Store(out, name)
     if not root.is_dir(): raise TaggingError(f"{root} is no folder: say by --root where the videos are.")
     data, meet = clips_of(records, root, tagger.encoder, tagger.frames, modality, template, index_bias), meeting(ranks)

@@ -48,7 +48,9 @@ def finish(process, seconds=100):
     return process.returncode, out, err
 
 
-def lines(out): return sum(len(f.read_bytes().splitlines()) for f in Path().glob(f"{Path(out).stem}.*.parts/*.jsonl"))
+def lines_in(file): return len(file.read_bytes().splitlines())
+
+def lines(out): return sum(map(lines_in, Path().glob(f"{Path(out).stem}.*.parts/*.jsonl")))
 
 
 def kill_after(process, out, count):
@@ -87,13 +89,15 @@ def test_killed_again_and_again_it_ends_with_the_same_file():
 
 
 def test_torchrun_shares_the_work_and_one_process_ends_it():
-    dataset(96)                                                      # enough to be in the middle still when the kill arrives on a busy machine
+    dataset(14)
     args = ["attributes", "list.txt", "--root", "videos", "--batch", 1, "--out"]
     bike(*args, "whole.json", "--quiet")
-    assert kill_after(command(*args, "two.json", ranks=2), "two.json", 8)
-    assert len(list(Path("two.classname.parts").glob("*.jsonl"))) == 2
+    Path("stuck.py").write_text("import time\nfrom bike_nb import tagging\nfrom bike_nb.cli import main\ndone, rows_of = [], tagging.rows_of\n"
+        "def stuck(*args):\n    if len(done) == 4: time.sleep(600)\n    done.append(1)\n    return rows_of(*args)\ntagging.rows_of = stuck\nmain()\n")
+    assert kill_after(command(*args, "two.json", ranks=2, script=["stuck.py"]), "two.json", 8)       # in the middle, four videos each, however busy the machine
+    assert [lines_in(f) for f in Path("two.classname.parts").glob("*.jsonl")] == [4, 4]
     code, out, err = finish(command(*args, "two.json", ranks=2))
-    assert code == 0 and out.count("96 of 96") == 1, err
+    assert code == 0 and out.count("14 of 14") == 1, err
     assert Path("two.json").read_bytes() == Path("whole.json").read_bytes() and not Path("two.classname.parts").exists()
 
 
@@ -180,6 +184,33 @@ def test_other_settings_other_lists_other_names(tagger):
     now = json.loads(Path("a.json").read_text())
     assert {v: e["classname_topk"] for v, e in now.items()} == found and [v for v, e in now.items() if "few_topk" in e] == ["b/000.mp4"]
     assert set(now["b/000.mp4"]["few_topk"]) <= set(few().read_text().split()) and set(json.loads(Path("a.settings.json").read_text())) == {"classname", "few"}
+    shutil.copy("videos/b/000.mp4", "videos/elsewhere.mp4"); Path("more.txt").write_text("b/000.mp4 1\nelsewhere.mp4 1\n")
+    tag_dataset("more.txt", "videos", "a.json", tagger)                                       # not ours only because it stands in our file
+    now = read_attributes("a.json", name="classname")
+    assert now["elsewhere.mp4"] == now["b/000.mp4"] and now == found | {"elsewhere.mp4": found["b/000.mp4"]}
+
+
+def test_words_of_a_single_clip_with_another_lexicon_are_made_anew(tagger, monkeypatch):
+    names = dataset(4)
+    monkeypatch.chdir("videos")
+    Path("list.txt").write_text("".join(f"{n} 0\n" for n in names)); Path("short.txt").write_text(f"{names[0]} 0\n{names[2]} 0\n"); few()
+    run = lambda list_: tag_dataset(list_, ".", "a.json", tagger, batch_size=1)
+    single = lambda: bike("attributes", names[1], "--lexicon", "few.txt", "--out", "a.json")
+    ours = lambda: not set(read_attributes("a.json")[names[1]]) <= set(few().read_text().split())
+    single(); run("short.txt"); assert not ours()             # not of the list: it stays
+    run("list.txt"); assert ours()
+    whole = Path("a.json").read_bytes()
+    single(); assert not ours()
+    looked = []
+    monkeypatch.setattr(tagging, "rows_of", lambda batch, tagger, f=tagging.rows_of: looked.extend(batch["path"]) or f(batch, tagger))
+    run("list.txt")
+    assert looked == [names[1]] and json.loads(Path("a.json").read_text()) == json.loads(whole)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"classname": 3}', '{"classname": {"videos": [1]}}', "{", "null"])
+def test_settings_that_are_none_are_named(text, tagger):
+    dataset(1); Path("a.json").write_text("{}"); Path("a.settings.json").write_text(text)
+    with pytest.raises(TaggingError, match="a.settings.json cannot be read: remove it"): tag_dataset("list.txt", "videos", "a.json", tagger)
 
 
 def few():
@@ -198,6 +229,7 @@ def test_two_runs_at_once_are_refused(tagger):
 @pytest.mark.parametrize("args, code, says", [
     (["list.txt", "a.mp4"], 2, "give one list"), (["gone.txt"], 1, "gone.txt"), (["list.txt", "--root", "nowhere"], 1, "nowhere"), ([], 2, "--config"),
     (["a.mp4", "--batch", "2"], 2, "--batch"), (["list.txt", "--split", "val"], 2, "--split"), (["list.txt", "--modality", "film"], 1, "film"),
+    (["list.txt", "--batch", "0"], 1, "--batch"), (["list.txt", "--batch", "-1"], 1, "--batch"), (["list.txt", "--workers", "-1"], 1, "workers is -1"),
     (["list.txt", "--top", "0"], 1, "k=0"), (["list.txt", "--frames", "0"], 1, "frames=0"), (["list.txt", "--name", "_topk"], 1, "_topk"), (["list.txt", "--out", "bad.txt"], 1, "bad.txt, line 1"), (["list.txt", "--pool", "median"], 1, "median"), (["list.txt", "--model", "tinny"], 1, "tinny"), (["bad.txt"], 1, "line 2")])
 def test_mistakes_are_one_sentence(args, code, says):
     dataset(2); Path("bad.txt").write_text("a.mp4 0\nb.mp4\n")
