@@ -6,15 +6,15 @@
 __all__ = ['EncoderError', 'full_preprocess_cfg', 'eval_transform', 'as_pictures', 'preprocess_frames', 'token_strings',
            'text_tower', 'project', 'encode_and_catch', 'hf_token_embeddings', 'token_embeddings', 'end_positions',
            'class_embeddings', 'content_ids', 'common_prefix', 'name_span', 'token_masks', 'split_template', 'as_texts',
-           'TextEmbeddings', 'token_key', 'compact_state', 'full_state', 'save_encoder', 'short', 'check_reachable',
-           'cached_file', 'check_hub', 'untouched_random', 'build_model', 'check_tokenizer', 'build_tokenizer',
-           'read_config', 'read_weights', 'build_parts', 'load_folder', 'packaged_models', 'find_architecture',
-           'default_tag', 'fetch_weights', 'find_weights', 'load_file_into', 'load_architecture', 'load_hub',
-           'pick_device', 'pick_dtype', 'in_batches', 'check_frames', 'LoadedModel', 'ImageEncoder', 'TextEncoder',
-           'unknown_words', 'weights_hash', 'Encoder', 'load_parts', 'load_encoder']
+           'TextEmbeddings', 'token_key', 'compact_state', 'full_state', 'replacing', 'save_encoder', 'short',
+           'check_reachable', 'cached_file', 'check_hub', 'untouched_random', 'build_model', 'check_tokenizer',
+           'build_tokenizer', 'read_config', 'read_weights', 'build_parts', 'load_folder', 'packaged_models',
+           'find_architecture', 'default_tag', 'fetch_weights', 'find_weights', 'load_file_into', 'load_architecture',
+           'load_hub', 'pick_device', 'pick_dtype', 'in_batches', 'check_frames', 'LoadedModel', 'ImageEncoder',
+           'TextEncoder', 'unknown_words', 'weights_hash', 'weights_version', 'Encoder', 'load_parts', 'load_encoder']
 
 # %% ../nbs/01_encoder.ipynb #5d5a0ab9
-import difflib, hashlib, json, os, ssl, threading, urllib.error, urllib.parse, urllib.request, warnings
+import difflib, hashlib, json, operator, os, secrets, ssl, stat, threading, urllib.error, urllib.parse, urllib.request, warnings
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 # %% ../nbs/01_encoder.ipynb #fb8090c2
@@ -198,7 +199,8 @@ def split_template(template:str)->tuple: # such as "a video of {}."
 # %% ../nbs/01_encoder.ipynb #36c529dd
 def as_texts(texts)->list[str]: # a str, or several
     "A list of str; one str alone becomes a list of one. EncoderError for anything else."
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    try: texts = [texts] if isinstance(texts, str) else list(texts)
+    except TypeError: raise EncoderError(f"phrases must be a text or a list of texts, not {type(texts).__name__}") from None
     bad = next((t for t in texts if not isinstance(t, str)), "")
     if not isinstance(bad, str): raise EncoderError(f"phrases must be text, not {type(bad).__name__} ({bad!r})")
     return texts
@@ -252,22 +254,39 @@ def full_state(state:dict, vocab_size:int)->dict: # as `compact_state` gave it; 
     return state | {key: table}
 
 # %% ../nbs/01_encoder.ipynb #e411aa1a
+@contextmanager
+def replacing(path): # of the file to write
+    "A temporary path beside `path`: it takes the place of `path` when the block ends well and vanishes when it fails."
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.touch()
+        mode = (target if target.exists() else temporary).stat().st_mode
+        yield temporary
+        os.chmod(temporary, stat.S_IMODE(mode))   # some writers make files that nobody else may read
+        os.replace(temporary, target)
+    finally: temporary.unlink(missing_ok=True)
+
+# %% ../nbs/01_encoder.ipynb #1785c731
 def _write_folder(directory, cfg, state):
-    "Config and weights into a folder, which is made if absent."
-    from safetensors.torch import save
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory/"model.safetensors").write_bytes(save(state, metadata={"format": "pt"})) # save_file would make it the owner's alone
-    (directory/"open_clip_config.json").write_text(json.dumps(cfg, indent=2) + "\n")
+    "Config and weights into a folder, which is made if absent; EncoderError where that is impossible, and then all stays as it was."
+    from safetensors.torch import save_file
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with replacing(directory/"model.safetensors") as weights, replacing(directory/"open_clip_config.json") as config:
+            save_file(state, weights, metadata={"format": "pt"})
+            config.write_text(json.dumps(cfg, indent=2) + "\n")
+    except (OSError, SafetensorError) as e: raise EncoderError(f"the model cannot be saved to {directory} ({getattr(e, 'strerror', None) or short(e)})") from None
     return directory
 
-# %% ../nbs/01_encoder.ipynb #7c9e7040
+# %% ../nbs/01_encoder.ipynb #18b6d2f2
 def save_encoder(
     model, directory, # an open_clip model, or an Encoder; a folder, made if absent
     model_cfg:dict=None, preprocess_cfg:dict=None, # open_clip's model config; any of size, mean, std, …; an Encoder knows both
     token_rows=None, # ids of the trained tokens; None: all, or those an Encoder knows
     dtype=torch.float16, # of the stored floats
 )->Path: # the folder
-    "Write a folder that `load_encoder` reads: `open_clip_config.json` and `model.safetensors`."
+    "Write a folder that `load_encoder` reads: `open_clip_config.json` and `model.safetensors`; EncoderError where that is impossible."
     if hasattr(model, "known_tokens"):
         model_cfg, preprocess_cfg = model_cfg or model.model_cfg, preprocess_cfg or model.preprocess_cfg
         token_rows, model = (model.known_tokens if token_rows is None else token_rows), model.model
@@ -282,14 +301,17 @@ def short(error)->str: # an exception, or a text
     return text if len(text) <= 160 else text[:159] + "…"
 
 # %% ../nbs/01_encoder.ipynb #5d9024d5
-def check_reachable(url:str, what:str, seconds:float=8): # where; what for, in the message; how long to wait
+def check_reachable(
+    url:str, what:str, # where; what for, in the message
+    seconds:float=8, # how long to wait
+    instead="a packaged model, or a local folder", # what to take without a connection, in the message
+):
     "EncoderError if nothing answers at `url`; any answer will do, an error page too."
     try: urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
     except urllib.error.HTTPError: pass
     except OSError as e:
         if isinstance(getattr(e, "reason", e), ssl.SSLError): return
-        raise EncoderError(f"cannot download {what} (no connection to {urllib.parse.urlsplit(url).hostname}): connect once, "
-                           "or take a packaged model, a local file or folder, or pretrained='none' for random weights") from None
+        raise EncoderError(f"cannot download {what} (no connection to {urllib.parse.urlsplit(url).hostname}): connect once, or take {instead}") from None
 
 # %% ../nbs/01_encoder.ipynb #47000fd8
 def cached_file(repo:str, names:list): # owner/name; names of files
@@ -299,14 +321,15 @@ def cached_file(repo:str, names:list): # owner/name; names of files
     return next((f for f in found if isinstance(f, str)), None)
 
 # %% ../nbs/01_encoder.ipynb #eed3107a
-def check_hub(repo:str, names:list, what:str): # owner/name or a folder; names of files; what for, in the message
+def check_hub(
+    repo:str, names:list, what:str, # owner/name or a folder; names of files; what for, in the message
+    instead="a packaged model, or a local folder", # what to take without a connection, in the message
+):
     "EncoderError unless `repo` is a folder, one of its files is on this disk, or the hub answers."
     from huggingface_hub import constants
     if Path(repo).is_dir() or cached_file(repo, names): return
-    if constants.HF_HUB_OFFLINE:
-        raise EncoderError(f"cannot download {what} (HF_HUB_OFFLINE is set): unset it once, or take a packaged model, "
-                           "a local file or folder, or pretrained='none' for random weights")
-    check_reachable(constants.ENDPOINT, what)
+    if constants.HF_HUB_OFFLINE: raise EncoderError(f"cannot download {what} (HF_HUB_OFFLINE is set): unset it once, or take {instead}")
+    check_reachable(constants.ENDPOINT, what, instead=instead)
 
 # %% ../nbs/01_encoder.ipynb #be2e0ce2
 @contextmanager
@@ -433,7 +456,7 @@ def fetch_weights(cfg:dict, what:str)->str: # open_clip's entry for a tag; for m
     repo, name = os.path.split(cfg.get("hf_hub", ""))
     names = [Path(name).stem + ".safetensors", name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
     if repo and (file := cached_file(repo, names)): return file
-    if repo: check_hub(repo, names, what)
+    if repo: check_hub(repo, names, what, "a packaged model, a local file or folder, or pretrained='none' for random weights")
     try: return download_pretrained(cfg)
     except Exception as e: raise EncoderError(f"cannot download {what} ({short(e)})") from None
 
@@ -491,15 +514,15 @@ def _hub_config(repo, what):
     except Exception as e: raise EncoderError(f"cannot download {what} ({short(e)})") from None
 
 # %% ../nbs/01_encoder.ipynb #756bf2de
-def load_hub(name:str)->dict: # "hf-hub:owner/name"
+def load_hub(name:str, random:bool=False)->dict: # "hf-hub:owner/name"; True: leave the weights random
     "The arguments of `Encoder` for a hub repository in open_clip's layout; EncoderError if it cannot be had."
     repo, what = name.removeprefix("hf-hub:"), f"the model {name!r}"
     folder = _hub_config(repo, what).parent
     cfg = read_config(folder)
     check_tokenizer(cfg["model_cfg"]["text_cfg"], folder)
-    weights = fetch_weights({"hf_hub": repo + "/"}, what)
+    weights = None if random else fetch_weights({"hf_hub": repo + "/"}, what)
     parts = build_parts(cfg, name, folder)
-    load_file_into(parts["model"], weights, name)
+    if weights: load_file_into(parts["model"], weights, name)
     return parts
 
 # %% ../nbs/01_encoder.ipynb #66a422f2
@@ -510,6 +533,8 @@ def pick_device(device=None)->torch.device: # "cpu", "cuda", "cuda:1", a torch.d
     except (RuntimeError, TypeError): raise EncoderError(f"no such device: {device!r}; take 'cpu' or 'cuda'") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise EncoderError(f"device {str(device)!r} is not here ({torch.cuda.device_count()} CUDA devices): take device='cpu'")
+    try: torch.empty(1, device=device).cpu()
+    except Exception as e: raise EncoderError(f"device {str(device)!r} cannot be used ({short(e)}): take device='cpu'") from None # each kind fails in its own way
     return device
 
 # %% ../nbs/01_encoder.ipynb #45e90192
@@ -523,7 +548,10 @@ def pick_dtype(precision:str)->torch.dtype: # "fp32" or "bf16"
 def in_batches(
     fn, rows, batch_size:int, # a block of rows → a tuple of tensors; anything that can be sliced, not empty; rows a block
 )->list: # the tensors for all rows, float32
-    "`fn` over `rows`, block by block, without gradients."
+    "`fn` over `rows`, block by block, without gradients; EncoderError for blocks of no size."
+    try: size = operator.index(batch_size)
+    except TypeError: size = 0
+    if size < 1: raise EncoderError(f"batch_size={batch_size!r} must be a whole number of at least 1")
     results = None
     for i in range(0, len(rows), batch_size):
         with torch.inference_mode(): parts = fn(rows[i:i + batch_size])
@@ -613,7 +641,20 @@ def weights_hash(state:dict, config)->str: # {key: tensor}; anything that JSON c
         h.update(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return h.hexdigest()[:32]
 
-# %% ../nbs/01_encoder.ipynb #c83d4d93
+# %% ../nbs/01_encoder.ipynb #29061122
+def _bits(v):
+    "The sum of a tensor's bits, eight bytes at a time."
+    b = v.detach().contiguous().view(-1).view(torch.uint8)
+    if b.storage_offset() % 8: b = b.clone()
+    n = len(b) // 8 * 8
+    return b[:n].view(torch.int64).sum().item() + b[n:].sum().item()
+
+# %% ../nbs/01_encoder.ipynb #c9ec6aad
+def weights_version(state:dict)->tuple: # {key: tensor}
+    "Something quick that changes when a weight does; only a change through `.data` that keeps the sum of the bits goes unnoticed."
+    return tuple((0 if v.is_inference() else v._version, v.data_ptr(), _bits(v)) for v in state.values())
+
+# %% ../nbs/01_encoder.ipynb #2557d9c5
 class Encoder(TextEncoder):
     "An image-text model with its preprocessing and tokenizer: frames and phrases in, raw float32 embeddings out (section 3.1)."
     _hash = None, None
@@ -629,9 +670,9 @@ class Encoder(TextEncoder):
 
     @property
     def fingerprint(self)->str:
-        "Content hash of weights and configuration, for cache keys; computed when asked for, and again after a weight has changed."
+        "Content hash of weights and configuration, for cache keys; computed when asked for, and again when `weights_version` tells of a change."
         state = self.model.state_dict()
-        version = sum(v._version for v in state.values())
+        version = weights_version(state)
         config = [self.model_cfg, self.preprocess_cfg, type(self.tokenizer).__name__, self.context_length, self.precision]
         if self._hash[0] != version: self._hash = version, weights_hash(state, config)
         return self._hash[1]
@@ -639,12 +680,11 @@ class Encoder(TextEncoder):
 # %% ../nbs/01_encoder.ipynb #46ea5865
 def load_parts(model:str, pretrained:str=None)->dict: # as in `load_encoder`
     "The arguments of `Encoder` for a model, from wherever it is."
-    if model.startswith("hf-hub:"): return load_hub(model)
+    hub, folder = model.startswith("hf-hub:"), Path(model).expanduser()
     if model in packaged_models(): folder = Path(str(files("bike_nb")))/"models"/model
-    elif Path(model).expanduser().is_dir(): folder = Path(model).expanduser()
-    else: return load_architecture(model, pretrained)
+    if not hub and not folder.is_dir(): return load_architecture(model, pretrained)
     if pretrained not in (None, "none"): raise EncoderError(f"the model {model!r} brings its own weights: leave pretrained={pretrained!r} away")
-    return load_folder(folder, random=pretrained == "none")
+    return load_hub(model, pretrained == "none") if hub else load_folder(folder, pretrained == "none")
 
 # %% ../nbs/01_encoder.ipynb #f11f74c3
 def load_encoder(
@@ -653,7 +693,7 @@ def load_encoder(
     device=None, precision:str="fp32", # None: CUDA where there is any; "bf16": the model itself is cast, results are float32 anyway
 )->Encoder:
     "Load an image-text model; `EncoderError` says in one sentence what is wrong."
-    device, _ = pick_device(device), pick_dtype(precision)
+    device, _, pretrained = pick_device(device), pick_dtype(precision), None if pretrained is None else str(pretrained)
     encoder = Encoder(**load_parts(str(model), pretrained), device=device, precision=precision, pretrained=pretrained)
     if pretrained == "none": warnings.warn(f"{encoder.name} has random weights (pretrained='none'): its scores mean nothing", stacklevel=2)
     return encoder

@@ -296,6 +296,13 @@ def test_batches_are_bounded_and_change_nothing(monkeypatch):
     assert (enc.encode_text(names, batch_size=5).tokens - tokens).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("size", [0, -1, 2.5, None])
+def test_blocks_of_no_size(size):
+    enc = random_encoder(TINY)
+    for encode, what in ((enc.encode_video, pictures()[:2]), (enc.encode_classes, PHRASES), (enc.encode_frames, torch.zeros(2, 3, 32, 32))):
+        with pytest.raises(EncoderError, match="batch_size=.* must be a whole number"): encode(what, batch_size=size)
+
+
 def test_classes_keep_their_order():
     enc = random_encoder(TINY)
     names = ["a very long phrase about nothing", "rain", "a dog barks", "x", "rain"]
@@ -398,7 +405,7 @@ def test_names_may_hold_braces():
     assert random_encoder(TINY).encode_text(["a {} b"], "x {}").texts == ["x a {} b"]
 
 
-@pytest.mark.parametrize("names, says", [([], "at least one name"), (["dog", None], "not NoneType"), ([b"dog"], "not bytes")])
+@pytest.mark.parametrize("names, says", [([], "at least one name"), (["dog", None], "not NoneType"), ([b"dog"], "not bytes"), (None, "a list of texts, not NoneType")])
 def test_wrong_names(names, says):
     with pytest.raises(EncoderError, match=says): random_encoder(TINY).encode_text(names)
 
@@ -520,6 +527,33 @@ def test_broken_folders(tmp_path, what, says):
     assert "\n" not in str(e.value) and len(str(e.value)) < 400 and "/m" in str(e.value)
 
 
+SAVE = """
+import resource, signal, sys
+from bike_nb.encoder import EncoderError, load_encoder, save_encoder
+encoder = load_encoder(sys.argv[1], device="cpu")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+try: save_encoder(encoder, sys.argv[1])
+except EncoderError as e: print(e)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files there")
+def test_a_full_disk_leaves_the_old_model(tmp_path):
+    folder = save_encoder(random_encoder(TINY), tmp_path/"m", token_rows=ROWS)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    said = subprocess.run([sys.executable, "-c", SAVE, str(folder)], capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[1])
+    assert said.stdout.startswith(f"the model cannot be saved to {folder} (") and "File too large" in said.stdout, said.stderr
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_places_where_nothing_can_be_saved(tmp_path):
+    enc, file = random_encoder(TINY), tmp_path/"file"
+    file.write_text("keep me")
+    for place in (file, file/"below"):
+        with pytest.raises(EncoderError, match="the model cannot be saved to"): save_encoder(enc, place)
+    assert file.read_text() == "keep me" and list(tmp_path.iterdir()) == [file]
+
+
 def test_saving_refuses_what_fp16_cannot_hold(tmp_path):
     model = build_model(TINY)
     model.visual.bn1.running_var.fill_(1e6)
@@ -559,7 +593,13 @@ def test_fingerprint(tmp_path):
     second = enc.fingerprint
     assert second != first
     with torch.no_grad(): enc.model.visual.bn1.running_mean[0] = 7
-    assert enc.fingerprint not in (first, second)
+    third = enc.fingerprint
+    assert third not in (first, second)
+    enc.model.text_projection.data.mul_(2)                          # unseen by torch's own count
+    fourth = enc.fingerprint
+    assert fourth not in (first, second, third)
+    enc.model.text_projection.data = enc.model.text_projection.data / 2
+    assert enc.fingerprint == third
 
 
 def test_fingerprint_is_computed_once(monkeypatch):
@@ -600,7 +640,8 @@ def test_openai_spelling():
 
 @pytest.mark.parametrize("kwargs, says", [
     (dict(precision="fp16"), "precision must be 'fp32' or 'bf16'"), (dict(device="toaster"), "no such device"),
-    (dict(device="cuda:77"), "is not here"), (dict(pretrained="opnai"), "neither a file, nor 'none', nor a tag of ViT-B-32"),
+    (dict(device="cuda:77"), "is not here"), (dict(device="meta"), "device 'meta' cannot be used"), (dict(device="hpu"), "device 'hpu' cannot be used"),
+    (dict(pretrained=Path("no/such/file.pt")), "neither a file"), (dict(pretrained="opnai"), "neither a file, nor 'none', nor a tag of ViT-B-32"),
     (dict(pretrained="no/such/file.pt"), "neither a file")])
 def test_wrong_arguments(kwargs, says):
     with pytest.raises(EncoderError, match=says): load_encoder("ViT-B-32", **kwargs)
@@ -649,7 +690,8 @@ def test_files_that_do_not_fit(tmp_path, monkeypatch):
 @pytest.mark.parametrize("model, says", [
     ("ViT-B-32", "cannot download the weights 'openai' of ViT-B-32"), ("hf-hub:nobody/nothing", "cannot download the model 'hf-hub:nobody/nothing'")])
 def test_offline_is_one_clear_sentence(model, says, monkeypatch):
-    with pytest.raises(EncoderError, match=f"{says} .*HF_HUB_OFFLINE is set.*pretrained='none'"): load_encoder(model)
+    with pytest.raises(EncoderError, match=f"{says} .*HF_HUB_OFFLINE is set") as e: load_encoder(model)
+    assert ("pretrained='none'" in str(e.value)) == (model == "ViT-B-32")       # without its config, a repository is nothing
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     for error in (urllib.error.URLError(OSError("Name or service not known")), TimeoutError("timed out"), ConnectionResetError()):
         def refuse(*args, **kwargs): raise error
@@ -659,7 +701,7 @@ def test_offline_is_one_clear_sentence(model, says, monkeypatch):
 
 
 def test_a_failing_download_is_one_sentence(monkeypatch):
-    monkeypatch.setattr("bike_nb.encoder.check_reachable", lambda *a: None)
+    monkeypatch.setattr("bike_nb.encoder.check_reachable", lambda *a, **k: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     def fail(*args, **kwargs): raise OSError("No space left\n on device")
     monkeypatch.setattr("open_clip.pretrained.hf_hub_download", fail)
@@ -708,6 +750,12 @@ def test_cached_weights_need_no_network(tmp_path, monkeypatch, name):
     want = enc.encode_text(PHRASES).tokens
     for got in (load_encoder(arch), load_encoder(arch, "gift"), load_encoder("hf-hub:owner/thing")):
         assert torch.equal(got.encode_text(PHRASES).tokens, want)
+    with pytest.warns(UserWarning, match="random weights"): got = load_encoder("hf-hub:owner/thing", "none")
+    assert not torch.equal(got.encode_text(PHRASES).tokens, want)
+    for other in ("openai", "/no/such/file"):
+        with pytest.raises(EncoderError, match="'hf-hub:owner/thing' brings its own weights"): load_encoder("hf-hub:owner/thing", other)
+    for f in (tmp_path/"hub").rglob(name): f.unlink()
+    with pytest.raises(EncoderError, match="pretrained='none'"): load_encoder("hf-hub:owner/thing")     # its config is here, its weights are not
 
 
 def test_tokenizers_that_need_more(monkeypatch):
