@@ -7,8 +7,7 @@ __all__ = ['BUILTIN', 'LexiconError', 'unique_phrases', 'read_lexicon', 'check_t
            'encode_lexicon', 'associate', 'attribute_sentence', 'write_attributes', 'read_attributes']
 
 # %% ../nbs/02_attributes.ipynb #7f872206
-import hashlib, json, operator, os, re, secrets, stat, warnings
-from contextlib import contextmanager
+import hashlib, json, operator, os, re, warnings
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from .encoder import replacing
 
 # %% ../nbs/02_attributes.ipynb #0abc2d0d
 class LexiconError(ValueError):
@@ -28,6 +29,7 @@ def unique_phrases(
 )->list: # of distinct strings
     "Phrases with tidy blanks; empty ones and repeats (whatever their letter case) dropped, the first kept; `LexiconError` for what is no list of strings."
     if isinstance(names, (str, bytes)): raise LexiconError(f"{source} is the single string {names!r}: give a list of phrases.")
+    if not hasattr(names, "__iter__"): raise LexiconError(f"{source} is {names!r}: give a list of phrases.")
     found = {}
     for name in names:
         if not isinstance(name, str): raise LexiconError(f"{source} holds {name!r}, which is not a phrase: give strings.")
@@ -189,20 +191,6 @@ def default_cache_dir():
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home()/".cache")/"bike_nb"
 
-# %% ../nbs/02_attributes.ipynb #f3bf7f67
-@contextmanager
-def _replacing(path):
-    "A temporary path beside `path`: it takes the place of `path` when the block ends well and vanishes when it fails."
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.touch()
-        mode = (target if target.exists() else temporary).stat().st_mode
-        yield temporary
-        os.chmod(temporary, stat.S_IMODE(mode))   # some writers make files that nobody else may read
-        os.replace(temporary, target)
-    finally: temporary.unlink(missing_ok=True)
-
 # %% ../nbs/02_attributes.ipynb #d7180247
 def _checksum(*tensors):
     "SHA-256 over the bytes of tensors on the CPU."
@@ -226,7 +214,7 @@ def _cache_save(path, key, e, known):
     "Write embeddings and `known` for `_cache_load`; a warning where that is impossible."
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as tmp:
+        with replacing(path) as tmp:
             save_file({"embeddings": e, "known": known}, tmp, {"key": key, "checksum": _checksum(e, known)})
     except Exception as error:
         warnings.warn(f"The lexicon's embeddings are not cached: {path} cannot be written ({error}).", stacklevel=5)
@@ -392,7 +380,7 @@ def _write_json(path, data):
     text = "{\n" + ",\n".join(rows) + "\n}\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as tmp, open(tmp, "wb") as f:
+        with replacing(path) as tmp, open(tmp, "wb") as f:
             f.write(text.encode("utf-8", "backslashreplace")); f.flush(); os.fsync(f.fileno())
     except OSError as e: raise LexiconError(f"{path} cannot be written ({e.strerror or e}).") from None
 
@@ -409,25 +397,32 @@ def write_attributes(
         data.setdefault(os.fspath(video), {})[key] = _names(names, f'The attributes of "{video}"')
     _write_json(path, data)
 
-# %% ../nbs/02_attributes.ipynb #fe89ea22
-def _choose_key(entry, name, where):
-    "The key to read from one video's `entry`: the named one, the only one, or the official one."
-    keys = [key for key in entry if key.endswith("_topk")]
-    key = _topk_key(name) if name is not None else keys[0] if len(keys) == 1 else "classname_topk"
-    if key in entry: return key
+# %% ../nbs/02_attributes.ipynb #ea52dc32
+def _choose_key(data, name):
+    "The key to read from all entries: the named one, the only one in the file, or the official one."
+    if name is not None: return _topk_key(name)
+    keys = {key for entry in data.values() for key in entry if key.endswith("_topk")}
+    return keys.pop() if len(keys) == 1 else "classname_topk"
+
+# %% ../nbs/02_attributes.ipynb #83edefd5
+def _check_key(entry, key, name, where):
+    "`LexiconError` unless one video's `entry` has the key that was chosen."
+    keys = [k for k in entry if k.endswith("_topk")]
+    if key in entry: return
     if name is None and keys: raise LexiconError(f'{where} holds {_few(keys)}: say which, as in name="{keys[0].removesuffix("_topk")}".')
     raise LexiconError(f'{where} has no "{key}", only {_few(list(entry)) or "an empty object"}.')
 
-# %% ../nbs/02_attributes.ipynb #470793f7
+# %% ../nbs/02_attributes.ipynb #95f209d6
 def read_attributes(
     path, # JSON file in the official layout
     k:int=5, # names a video, at most; None: all (the official `select_topk_attributes`)
-    name:str=None, # lexicon; None: the only one in the file, else the official "classname"
+    name:str=None, # lexicon, of all videos; None: the only one in the file, else the official "classname"
 )->dict: # {video path: names}
     "The first `k` attributes of each video; `LexiconError` names the file and the video that cannot be used."
-    k, found = None if k is None else _count(k, "k"), {}
-    for video, entry in _read_json(Path(path).expanduser()).items():
-        key = _choose_key(entry, name, f'{path}, "{video}",')
+    k, data, found = None if k is None else _count(k, "k"), _read_json(Path(path).expanduser()), {}
+    key = _choose_key(data, name)
+    for video, entry in data.items():
+        _check_key(entry, key, name, f'{path}, "{video}",')
         names = entry[key] if isinstance(entry[key], list) else [None]
         if not all(isinstance(n, str) for n in names): raise LexiconError(f'{path}, "{video}": "{key}" is not a list of names: {entry[key]!r:.60}')
         found[video] = names[:k]

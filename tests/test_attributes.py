@@ -100,7 +100,7 @@ def test_load_of_files_and_lists(tmp_path, monkeypatch):
     lexicon = Lexicon(["a"])
     assert Lexicon.load(lexicon) is lexicon
 
-@pytest.mark.parametrize("bad, message", [("dog", "give a list"), ([], "no phrase"), ([" "], "no phrase"), (["a", None], "None, which is not"), ([b"a"], "not a phrase")])
+@pytest.mark.parametrize("bad, message", [("dog", "give a list"), (None, "is None: give a list"), (5, "is 5: give a list"), ([], "no phrase"), ([" "], "no phrase"), (["a", None], "None, which is not"), ([b"a"], "not a phrase")])
 def test_bad_names(bad, message):
     with pytest.raises(LexiconError, match=message): Lexicon(bad)
 
@@ -476,6 +476,12 @@ def test_choice_of_the_lexicon(tmp_path):
     assert read_attributes(path, name="world") == read_attributes(path, name="world_topk") == {"v": ["world"]}
     with pytest.raises(LexiconError, match='"v", holds "imagenet_topk", "world_topk": say which'): read_attributes(path)
     with pytest.raises(LexiconError, match='"v", has no "birds_topk", only "imagenet_topk"'): read_attributes(path, name="birds")
+    write(path, '{"a": {"toy_topk": ["x"]}, "b": {"toy_topk": ["y"]}}')
+    assert read_attributes(path) == {"a": ["x"], "b": ["y"]}
+    write_attributes(path, {"b": ["z"]})                              # now two lexicons are in the file: no mixture of them
+    with pytest.raises(LexiconError, match='"a", holds "toy_topk": say which, as in name="toy"'): read_attributes(path)
+    write_attributes(path, {"a": ["w"]})
+    assert read_attributes(path) == {"a": ["w"], "b": ["z"]}
 
 @pytest.mark.parametrize("text, message", [
     ("", "line 1, is not JSON"), ('{"a": \n{"classname_topk": ["x"', "line 2, is not JSON"), ("[]", "holds a list"), ("null", "NoneType"),
