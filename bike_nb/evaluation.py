@@ -284,15 +284,49 @@ def _jsonl(path, needs)->list: # of dicts; `line`: where they stand
     return out
 
 # %% ../nbs/08_evaluation.ipynb #1ff0f6e7
+def _number(x)->bool:
+    "Is it a finite number?"
+    return type(x) in (int, float) and math.isfinite(x)
+
+def _below(x, n)->bool:
+    "Is it one of the numbers 0, 1, …, n - 1?"
+    return _number(x) and 0 <= x < n and x == int(x)
+
+# %% ../nbs/08_evaluation.ipynb #51df8c47
+def _seconds(row, key, where)->float:
+    "A length in seconds; `EvaluationError` unless it is one."
+    if _number(row[key]) and row[key] > 0: return row[key]
+    raise EvaluationError(f'{where} has the {key} {row[key]!r}: it should be a number of seconds, above 0.')
+
+# %% ../nbs/08_evaluation.ipynb #76f344ad
+def _people(scores, where)->int: # a list of the grades of each clip
+    "How many people graded; `EvaluationError` unless all graded every clip that is listed, from 0 to 4."
+    if bad := [g for s in scores for g in s if not _below(g, 5)]:
+        raise EvaluationError(f"{where} has the grade {bad[0]!r}: a grade is 0, 1, 2, 3 or 4.")
+    counts = sorted({len(s) for s in scores} or {1})
+    if counts[0] == counts[-1] > 0: return counts[0]
+    raise EvaluationError(f"{where} has clips with {' and '.join(map(str, counts))} grades: every clip needs one of each person.")
+
+# %% ../nbs/08_evaluation.ipynb #807d277c
+def _relevant(row, where)->tuple: # (numbers of clips, the grades of each)
+    "The clips that a line lists; `EvaluationError` unless there are as many of both, and each clip once."
+    ids, scores = row["relevant_clip_ids"], row["saliency_scores"]
+    for key in ("relevant_clip_ids", "saliency_scores"):
+        if not isinstance(row[key], list): raise EvaluationError(f'{where} has no list "{key}", but {row[key]!r}.')
+    if len(ids) != len(scores): raise EvaluationError(f"{where} lists {len(ids)} relevant clips and {len(scores)} grades.")
+    if twice := [i for i in ids if ids.count(i) > 1]: raise EvaluationError(f"{where} grades clip {twice[0]} twice.")
+    return ids, [s if isinstance(s, list) else [s] for s in scores]
+
+# %% ../nbs/08_evaluation.ipynb #9610ec5d
 def _grades(row, where)->torch.Tensor: # (clips, people)
     "Grades of all clips of a video: those that are not listed have 0."
-    n = max(1, int(row["duration"] / row.get("clip_length", 2) + 1e-6))
-    ids, scores = row["relevant_clip_ids"], [s if isinstance(s, list) else [s] for s in row["saliency_scores"]]
-    if len(ids) != len(scores): raise EvaluationError(f"{where} lists {len(ids)} relevant clips and {len(scores)} grades.")
-    out = torch.zeros(n, len(scores[0]) if scores else 1, dtype=torch.long)
+    length = _seconds(row, "clip_length", where) if "clip_length" in row else 2
+    n = max(1, int(_seconds(row, "duration", where) / length + 1e-6))
+    ids, scores = _relevant(row, where)
+    out = torch.zeros(n, _people(scores, where), dtype=torch.long)
     for i, s in zip(ids, scores):
-        if not 0 <= i < n: raise EvaluationError(f"{where} grades clip {i}, but {row['duration']:g} s make {n} clips.")
-        out[i] = torch.tensor(s)
+        if not _below(i, n): raise EvaluationError(f"{where} grades clip {i!r}, but {row['duration']:g} s make {n} clips, counted from 0.")
+        out[int(i)] = torch.tensor(s)
     return out
 
 # %% ../nbs/08_evaluation.ipynb #6efaf0a6
@@ -301,6 +335,8 @@ def _by(rows, keys, path)->dict:
     out = {}
     for r in rows:
         k = tuple(r[key] for key in keys)
+        if any(isinstance(v, (list, dict)) for v in k):
+            raise EvaluationError(f"{path}, line {r['line']}: {' and '.join(keys)} should be text or a number.")
         if k in out: raise EvaluationError(f"{path}, line {r['line']}, repeats {', '.join(map(str, k))} of line {out[k]['line']}.")
         out[k] = r
     return out
@@ -322,12 +358,20 @@ def _paired(predictions, truth, by)->tuple: # two dicts of rows, by the values t
     return p, t
 
 # %% ../nbs/08_evaluation.ipynb #454e7a0a
+def _predicted(row, where)->torch.Tensor: # (clips,) double
+    "The scores of a line; `EvaluationError` unless they are numbers."
+    scores = row["pred_saliency_scores"]
+    if not isinstance(scores, list): raise EvaluationError(f'{where} has no list "pred_saliency_scores", but {scores!r}.')
+    if bad := [s for s in scores if not _number(s)]: raise EvaluationError(f"{where} has the score {bad[0]!r}: every clip needs a number.")
+    return torch.tensor(scores, dtype=torch.double)
+
+# %% ../nbs/08_evaluation.ipynb #204a1e16
 def read_highlights(predictions, truth, # JSON-lines files in QVHighlights' formats
                     by="qid", # what pairs the lines: "qid", or "query" for video id and query
                    )->tuple: # (rows of scores, rows of grades, the queries): the first two for `saliency_metrics`
     "Predicted saliency and graded truth, query by query; `EvaluationError` where a query or a score has no partner."
     p, t = _paired(predictions, truth, by)
-    scores = [torch.tensor(p[k]["pred_saliency_scores"], dtype=torch.double) for k in t]
+    scores = [_predicted(p[k], f"{predictions}, line {p[k]['line']},") for k in t]
     grades = [_grades(r, f"{truth}, line {r['line']},") for r in t.values()]
     for k, s, g in zip(t, scores, grades):
         where = f"{predictions}, line {p[k]['line']}: {len(s)} scores for a video of {len(g)} clips ({truth}, line {t[k]['line']})"
@@ -405,18 +449,18 @@ def _chance_map(truth)->float: # (N,C) bool
 def average_map(scores, truth, # (N,C) any scores; (N,C) bool
                 times=200, # bootstrap draws; fewer, but at least 50, for large tables
                )->Estimate: # n: N; chance: the mAP of random scores
-    "Mean average precision, with a bootstrap interval over the items."
+    "Mean average precision, with a bootstrap interval over the items: of other sets of as many. Of more items, the mAP itself is lower."
     value = mean_average_precision(scores, truth)
     draws = resamples(len(truth), min(times, max(50, 200_000_000 // truth.numel())))
     ap = [_resampled_ap(s, y, draws) for s, y in zip(scores.T, truth.T.double())]
     return _between(value, torch.stack(ap).nanmean(0), len(truth), _chance_map(truth))
 
-# %% ../nbs/08_evaluation.ipynb #cec66c17
+# %% ../nbs/08_evaluation.ipynb #eeddb028
 def average_per_class(scores, labels, # (N,C) any scores; (N,) int64
                       k=1, # how many guesses count
                       times=1000, # draws
                      )->Estimate: # n: N; chance: k/C
-    "The mean of the classes' accuracies, with an interval: each class is drawn anew, as often as it has clips."
+    "The mean of the classes' accuracies, with an interval: each class is drawn anew, as often as it has clips; with two or three each, too short."
     shares, count = per_class_accuracy(scores, labels, k).numpy(), torch.bincount(labels, minlength=scores.shape[1]).numpy()
     there = count > 0
     draws = np.random.default_rng(0).binomial(count[there], shares[there], (times, there.sum())) / count[there]
@@ -641,28 +685,72 @@ def _read_data(path)->dict: # of arrays
         raise EvaluationError(f"{path} cannot be read as a file of scores (.npz or .json): {getattr(e, 'strerror', None) or e}") from None
 
 # %% ../nbs/08_evaluation.ipynb #f01c9bd0
-def _check_data(path, data)->tuple: # scores (N,A), labels (N,) or (N,A), paths
-    "The three that must be there; `EvaluationError` unless they belong together and are numbers."
-    for k in ("scores", "labels", "paths"):
-        if k not in data: raise EvaluationError(f"{path} lacks `{k}`: a file of scores holds `scores`, `labels` and `paths`.")
-    scores, labels, paths = torch.as_tensor(data["scores"]), torch.as_tensor(data["labels"]), data["paths"].tolist()
-    if scores.ndim != 2 or not len(scores) == len(labels) == len(paths):
-        raise EvaluationError(f"{path}: {len(paths)} paths, {len(labels)} labels and scores {tuple(scores.shape)} do not belong together.")
-    if not scores.isfinite().all():
-        raise EvaluationError(f"{path}: the scores of {paths[int((~scores.isfinite().all(1)).nonzero()[0])]} are not finite (NaN or infinity).")
-    return scores, labels, paths
+def _numbers(path, data, key)->torch.Tensor: # double
+    "An array of a file; `EvaluationError` unless it holds numbers."
+    if data[key].dtype.kind in "biuf": return torch.from_numpy(data[key].astype(float))
+    raise EvaluationError(f"{path}: `{key}` should hold numbers and nothing else.")
 
 # %% ../nbs/08_evaluation.ipynb #88773626
+def _table(path, data, key, paths)->torch.Tensor: # (N,A) double
+    "Scores of each video; `EvaluationError` unless all are finite numbers."
+    x = _numbers(path, data, key)
+    if x.ndim != 2 or len(x) != len(paths): raise EvaluationError(f"{path}: {len(paths)} paths and `{key}` {tuple(x.shape)} do not belong together.")
+    if bad := (~x.isfinite().all(1)).nonzero().flatten().tolist():
+        raise EvaluationError(f"{path}: the scores of {paths[bad[0]]} are not finite (NaN or infinity, in `{key}`).")
+    return x
+
+# %% ../nbs/08_evaluation.ipynb #a5ad1b83
+def _truths(path, data, shape)->torch.Tensor: # (N,) int64, or (N,A) bool
+    "The labels; `EvaluationError` unless they are numbers of classes, or 0 and 1 for each of them."
+    y = _numbers(path, data, "labels")
+    if y.shape not in (shape[:1], shape): raise EvaluationError(f"{path}: labels {tuple(y.shape)} and scores {tuple(shape)} do not belong together.")
+    most = shape[1] - 1 if y.ndim == 1 else 1
+    for bad in y[~((y >= 0) & (y <= most) & (y == y.round()))]:
+        wanted = f"classes are counted from 0 to {most}" if y.ndim == 1 else "a table of labels holds 0 and 1"
+        raise EvaluationError(f"{path} has the label {bad:g}: {wanted}.")
+    return y.long() if y.ndim == 1 else y.bool()
+
+# %% ../nbs/08_evaluation.ipynb #057b474e
+def _strings(path, data, key, default, n=None)->list:
+    "A list of a file, or the default where it is missing; `EvaluationError` unless it is a list, of so many."
+    found = data.get(key, np.array(default, dtype=str))
+    if found.ndim == 1 and n in (None, len(found)): return found.tolist()
+    raise EvaluationError(f"{path}: `{key}` {found.shape} should be a list" + (f" of {n}, one for each class." if n else "."))
+
+# %% ../nbs/08_evaluation.ipynb #be325e55
+def _check_data(path, data)->tuple: # scores (N,A), labels (N,) or (N,A), paths
+    "The three that must be there; `EvaluationError` unless they belong together and can be true."
+    for k in ("scores", "labels", "paths"):
+        if k not in data: raise EvaluationError(f"{path} lacks `{k}`: a file of scores holds `scores`, `labels` and `paths`.")
+    paths = _strings(path, data, "paths", [])
+    scores = _table(path, data, "scores", paths)
+    return scores, _truths(path, data, scores.shape), paths
+
+# %% ../nbs/08_evaluation.ipynb #10e2bb2d
+def _settings(path, data)->dict:
+    "How it was tested; `EvaluationError` unless that is a dictionary."
+    try: found = json.loads(str(data.get("settings", "{}")))
+    except json.JSONDecodeError: found = None
+    if isinstance(found, dict): return found
+    raise EvaluationError(f"{path}: `settings` should be a dictionary.")
+
+# %% ../nbs/08_evaluation.ipynb #9aa096dc
+def _branches(path, data, scores, paths)->dict: # {"video", "attributes": (N,A) double}
+    "What each branch says; `EvaluationError` unless these are scores too."
+    found = {k: _table(path, data, k, paths) for k in data if k.startswith("branch_")}
+    for k, x in found.items():
+        if x.shape == scores.shape: continue
+        raise EvaluationError(f"{path}: `{k}` {tuple(x.shape)} and `scores` {tuple(scores.shape)} do not belong together.")
+    return {k.removeprefix("branch_"): x for k, x in found.items()}
+
+# %% ../nbs/08_evaluation.ipynb #e33f16b4
 def read_scores(path, # of a file .npz or .json, ours or another program's
                )->Evaluation: # without `more`
     "An `Evaluation` from a file with `scores` (N,A), `labels` (N,) or (N,A), `paths` (N,); or `EvaluationError`. The rest may be missing."
     data = _read_data(path := Path(path).expanduser())
     scores, labels, paths = _check_data(path, data)
-    names = data["names"].tolist() if "names" in data else list(map(str, range(scores.shape[1])))
-    missing = data["missing"].tolist() if "missing" in data else []
-    branches = {k.removeprefix("branch_"): torch.as_tensor(v) for k, v in data.items() if k.startswith("branch_")}
-    settings = json.loads(str(data["settings"])) if "settings" in data else {}
-    return Evaluation(scores.double(), labels.bool() if labels.ndim == 2 else labels.long(), paths, names, missing, branches, settings)
+    names = _strings(path, data, "names", range(scores.shape[1]), scores.shape[1])
+    return Evaluation(scores, labels, paths, names, _strings(path, data, "missing", []), _branches(path, data, scores, paths), _settings(path, data))
 
 # %% ../nbs/08_evaluation.ipynb #f4313161
 def _precision(name, device):
@@ -813,7 +901,7 @@ def _joined(parts, n:int)->dict: # of all processes; how many videos the list ha
     missing = dict(m for p in parts for m in p.pop("missing"))
     parts = [p for p in parts if p]
     if not parts:
-        raise EvaluationError(f"None of the {n:,} videos can be read, the first of them {missing[min(missing)]}: check the root of the videos.")
+        raise EvaluationError(f"None of the {n:,} videos can be read, the first of them {missing[min(missing)]}: the notes above say why.")
     rows = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     index, first = np.unique(rows.pop("index"), return_index=True)
     if len(index) + len(missing) != n: raise EvaluationError(f"{len(index) + len(missing):,} of {n:,} videos were seen: the loader leaves some out.")
@@ -860,6 +948,13 @@ def _has_sentences(model, dataset)->bool:
     return model.attributes is not None and (model.video is None or bool(getattr(dataset, "sentences", None)))
 
 # %% ../nbs/08_evaluation.ipynb #2ec4f9af
+def _check_asked(dataset, weight, zero_shot):
+    "`EvaluationError`, before the work and not after it, for what cannot be measured."
+    if not 0 <= weight <= 1: raise EvaluationError(f"weight={weight!r} must lie between 0 (attributes only) and 1 (video only).")
+    if zero_shot and getattr(dataset, "multi_label", False):
+        raise EvaluationError("The zero-shot figures want one label a video, and this list gives several: test it without zero_shot (--zero-shot).")
+
+# %% ../nbs/08_evaluation.ipynb #ddb417f5
 @torch.no_grad()
 def evaluate(model, # a `BIKE`
              dataset, # a `VideoDataset` for validation or test
@@ -876,6 +971,7 @@ def evaluate(model, # a `BIKE`
              progress:bool=False, # show a bar
             )->Evaluation:
     "Test a model on a dataset, one or several labels a video, any number of views, in one process or several; official: test.py, test_charades.py."
+    _check_asked(dataset, weight, zero_shot)
     names, training = list(names or dataset.classes), model.training
     if attributes is None: attributes = _has_sentences(model, dataset)
     try:
@@ -903,14 +999,21 @@ def _same(a, b, where, what):
                               "can be fused.")
 
 # %% ../nbs/08_evaluation.ipynb #1e6f987b
+def _said_by(e, branch, what)->torch.Tensor: # (N,A)
+    "The scores of one branch: of a file that names no branches, those that it has; `EvaluationError` if it names another one."
+    if e.branches and branch not in e.branches:
+        raise EvaluationError(f"{what} holds no scores of the {branch} branch: name the video file first, then the attributes.")
+    return e.branches.get(branch, e.scores)
+
+# %% ../nbs/08_evaluation.ipynb #f141b80f
 def fuse_scores(video, attributes, # files of `save_scores`, or `Evaluation`s
                 weight:float=.7, # of the video branch, from 0 to 1
                )->Evaluation: # with both branches
-    "Fuse stored scores of two tests: weight · video + (1 - weight) · attributes; `EvaluationError` unless paths, labels and classes agree, in order."
+    "Fuse stored scores of two tests: weight · video + (1 - weight) · attributes; `EvaluationError` unless both fit, row by row."
     (a, one), (b, two) = _read(video), _read(attributes)
     for what, get in (("path", lambda e: e.paths), ("label", lambda e: e.labels.tolist()), ("class", lambda e: e.names)):
         _same(get(a), get(b), (one, two), what)
-    said = dict(video=a.branches.get("video", a.scores), attributes=b.branches.get("attributes", b.scores))
+    said = dict(video=_said_by(a, "video", one), attributes=_said_by(b, "attributes", two))
     settings = dict(branches="video + attributes", weight=weight)
     return replace(a, scores=_combined(said, weight), branches=said, settings=settings, more=_branch_figures(said, a.labels))
 
@@ -929,17 +1032,34 @@ def _setting(config, section, key, default=None):
     return default if value is None else value
 
 # %% ../nbs/08_evaluation.ipynb #940e95cd
-def _model_of(model, config, attributes_checkpoint=None, device=None):
-    "The model itself, or from a checkpoint as the configuration describes it."
-    if not isinstance(model, (str, os.PathLike)): return model if device is None else model.to(device)
-    from bike_nb.encoder import pick_device
-    from bike_nb.model import load, load_official
-    path, network = Path(model).expanduser(), config.network
-    if not path.is_file(): return load(model, device)
-    found = load_official(path, getattr(network, "sim_header", None), getattr(network, "interaction", None), attributes_checkpoint)
-    return found.to(pick_device(device)).eval()
+def _checkpoint(model): # a `BIKE`, a path or a name
+    "The path of a checkpoint file, that of a release included; None for anything else."
+    from bike_nb.model import RELEASES, fetch_release
+    if not isinstance(model, (str, os.PathLike)): return None
+    path = fetch_release(model) if model in RELEASES else Path(model).expanduser()
+    return path if path.is_file() else None
 
 # %% ../nbs/08_evaluation.ipynb #70dc4438
+def _of_two_files(path, network, attributes, device): # of the video branch; section `network`; of the attributes branch
+    "A model whose branches are in two official checkpoints."
+    from bike_nb.encoder import pick_device
+    from bike_nb.model import load_official
+    if path is None: raise EvaluationError(f"{attributes} is a second checkpoint, of the attributes branch: the first must be a checkpoint file too.")
+    found = load_official(path, getattr(network, "sim_header", None), getattr(network, "interaction", None), attributes)
+    return found.to(pick_device(device)).eval()
+
+# %% ../nbs/08_evaluation.ipynb #851ef5e7
+def _model_of(model, config, attributes_checkpoint=None, device=None):
+    "The model itself, or from a checkpoint as the configuration describes it."
+    from bike_nb.model import load
+    from bike_nb.training import load_trained
+    path = _checkpoint(model)
+    if attributes_checkpoint is not None: return _of_two_files(path, config.network, attributes_checkpoint, device)
+    if path: return load_trained(path, config.network, device)
+    if isinstance(model, (str, os.PathLike)): return load(model, device)
+    return model if device is None else model.to(device)
+
+# %% ../nbs/08_evaluation.ipynb #69ce5c21
 def test_model(config, # with the sections `data` and `network`, as `TrainConfig`
                model, # a `BIKE`, a checkpoint, a folder or a name
                clips:int=1, crops:int=1, # views: clips of frames × crops of each picture
@@ -950,12 +1070,13 @@ def test_model(config, # with the sections `data` and `network`, as `TrainConfig
                batch_size=None, workers=None, device=None, # None: as the configuration says
                mask=None, # as for `evaluate`; None: network.mask
                split:str="test", # or "val"
-               **more)->Evaluation: # zero_shot, precision, scale, k, progress: as for `evaluate`
+               **more)->Evaluation: # zero_shot, precision, scale, progress, k: as for `evaluate`; without k, data.select_topk_attributes
     "Test a model on the list `val_list` of a configuration."
     from bike_nb.data import build_dataset
     model, data = _model_of(model, config, attributes_checkpoint, device), lambda key, default=None: _setting(config, "data", key, default)
     if attributes is None and model.attributes is not None and (model.video is None or data("attributes_val_path")): attributes = True
     branch = "video" if attributes is not True else "attributes" if model.video is None else "both"
+    more.setdefault("k", data("select_topk_attributes", 5))
     dataset = build_dataset(config, split, model.preprocess_cfg, clips=clips, crops=crops, dense=dense, branch=branch)
     return evaluate(model, dataset, batch_size=batch_size or data("batch_size", 8), workers=data("workers", 0) if workers is None else workers,
                     attributes=attributes, weight=weight, mask=mask or _setting(config, "network", "mask"), prompt=data("prompt", PROMPT), **more)
