@@ -10,17 +10,18 @@ __all__ = ['IMAGES', 'SCALES', 'HUES', 'DASHES', 'MARKS', 'INKS', 'OTHER_SCRIPTS
            'spell_window', 'spell_windows', 'headline', 'number', 'answers', 'summary', 'plain', 'save_text', 'as_dict',
            'as_json', 'as_csv', 'score_seconds', 'query_ids', 'scored_windows', 'as_qvhighlights', 'Report',
            'font_families', 'plain_style', 'few_colours', 'png', 'spread', 'strip_layout', 'choose_frames',
-           'scaled_cosine', 'best_frames', 'draw_frame', 'draw_strip', 'time_axis', 'draw_name', 'draw_names',
-           'draw_uniform', 'draw_curves', 'draw_spans', 'draw_lane', 'draw_lanes', 'draw_rows', 'draw_attributes',
-           'Sheet', 'draw_head', 'draw_few', 'draw_many', 'small_print', 'draw_foot', 'plot', 'table', 'as_html',
-           'Explanation', 'thumbnails', 'look', 'check_concepts', 'short_list', 'notes_on', 'default_lexicon',
-           'token_mask', 'check_settings', 'temporal_part', 'over_time', 'spot', 'pieces_of', 'describe', 'as_encoder',
-           'find_unknown', 'look_and_listen', 'explain', 'ask', 'with_notes', 'pick', 'also', 'without']
+           'scaled_cosine', 'best_frames', 'draw_frame', 'draw_strip', 'time_axis', 'fit', 'room_beside', 'draw_name',
+           'draw_names', 'draw_uniform', 'draw_curves', 'draw_spans', 'draw_lane', 'draw_lanes', 'draw_rows',
+           'draw_attributes', 'Sheet', 'draw_head', 'draw_few', 'draw_many', 'small_print', 'draw_foot', 'check_truth',
+           'plot', 'table', 'as_html', 'Explanation', 'thumbnails', 'look', 'check_concepts', 'short_list', 'is_random',
+           'notes_on', 'default_lexicon', 'token_mask', 'check_settings', 'temporal_part', 'over_time', 'spot',
+           'pieces_of', 'describe', 'as_encoder', 'find_unknown', 'look_and_listen', 'explain', 'ask', 'with_notes',
+           'pick', 'also', 'without']
 
 # %% ../nbs/09_explain.ipynb #4d8f214b
-import csv, io, json, os, re, textwrap, unicodedata, warnings
+import csv, io, json, numbers, os, re, textwrap, unicodedata, warnings
 from base64 import b64encode
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -360,12 +361,14 @@ def save_text(text, # a string
     "Write UTF-8 under `path` in one step; `ExplainError` where that cannot be done."
     if path is None: return text
     path = Path(path).expanduser()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if not path.name: raise ExplainError(f'"{path}" names no file: say where the text goes, as in "out.json".')
+    part = path.with_name(f".{os.getpid()}.{os.urandom(4).hex()}.part") # short: the path's own name may be as long as names can be
     try:
         part.write_bytes(text.encode("utf-8", "backslashreplace"))
         os.replace(part, path)
-    except OSError as error: raise ExplainError(f"{path} cannot be written ({error.strerror or error}).") from None
-    finally: part.unlink(missing_ok=True)
+    except (OSError, ValueError) as error: raise ExplainError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}).") from None
+    finally:
+        with suppress(OSError): part.unlink()
     return path
 
 # %% ../nbs/09_explain.ipynb #5965b4de
@@ -396,20 +399,24 @@ def score_seconds(weights, # (T,)
                   times,   # (T,) seconds
                   end,     # of the clip, seconds
                   step=2., # seconds a score
+                  start=0, # of the part that was looked at, seconds
                  )->list:  # of floats
-    "One weight for each `step` seconds from 0 to `end`: the mean of the frames inside, or interpolated where there is none."
+    "One weight for each `step` seconds from 0 to `end`: the mean of the frames inside, interpolated where there is none, the lowest before `start`."
     n = max(1, int(end / step + 1e-6))
-    clip = np.minimum((np.asarray(times) / step).astype(int), n - 1)
+    clip = np.clip((np.asarray(times) / step).astype(int), 0, n - 1)
     count = np.bincount(clip, minlength=n)
     inside = np.bincount(clip, weights, n) / np.maximum(count, 1)
-    return np.where(count, inside, np.interp((np.arange(n) + .5) * step, times, weights)).tolist()
+    scores = np.where(count, inside, np.interp((np.arange(n) + .5) * step, times, weights))
+    return np.where((np.arange(n) + 1) * step <= start, np.min(weights), scores).tolist()
 
 # %% ../nbs/09_explain.ipynb #1ca162b4
 def query_ids(e,   # `Evidence`
               qid, # the first query's id, or one for each
              )->list:
     "An id for each concept; `ExplainError` if there are more or fewer."
-    ids = [qid + i for i in range(len(e.concepts))] if isinstance(qid, int) else list(qid)
+    if isinstance(qid, numbers.Integral): qid = range(qid, qid + len(e.concepts))
+    try: ids = [int(q) if isinstance(q, numbers.Integral) else q for q in qid]
+    except TypeError: raise ExplainError(f"qid={qid!r:.60} must be a whole number, or a list with an id for each concept.") from None
     if len(ids) == len(e.concepts): return ids
     raise ExplainError(f"There are {len(e.concepts)} concepts and {len(ids)} query ids: give one for each.")
 
@@ -428,7 +435,7 @@ def as_qvhighlights(e,        # `Evidence`
     "A line for each concept in the prediction format of QVHighlights; `ExplainError` where there are no seconds."
     if e.settings["unit"] == "frame": raise ExplainError("QVHighlights wants seconds, and these frames have none: give times= or fps=.")
     def line(i, id):
-        seconds = plain(score_seconds(e.saliency[i], e.times, e.edges[-1]))
+        seconds = plain(score_seconds(e.saliency[i], e.times, e.edges[-1], start=e.edges[0]))
         found = dict(pred_relevant_windows=plain(scored_windows(e, i)), pred_saliency_scores=seconds)
         return json.dumps(dict(qid=id, query=e.concepts[i], vid=vid or Path(e.video).stem) | found, ensure_ascii=False, allow_nan=False)
     return "\n".join(line(i, id) for i, id in enumerate(query_ids(e, qid))) + "\n"
@@ -542,14 +549,14 @@ def choose_frames(saliency,     # (C,T)
 
 # %% ../nbs/09_explain.ipynb #f38c07f1
 def scaled_cosine(e)->np.ndarray: # `Evidence` → (C,T)
-    "Cosines on one scale for all concepts: 0 is the lowest, or a cosine of zero if there are lower ones; 1 is the highest."
-    high = e.cosine.max()
+    "Cosines on one scale for all concepts: 0 is the lowest, or a cosine of zero if there are lower ones; 1 is the highest, of concepts or attributes."
+    high = max([e.cosine.max(), *(s for _, s in e.attributes)])
     low = max(e.cosine.min(), 0) if high > 0 else e.cosine.min()
     return np.clip((e.cosine - low) / max(high - low, 1e-6), 0, 1)
 
 # %% ../nbs/09_explain.ipynb #2a97f3c0
 def best_frames(e)->dict: # `Evidence` → {frame: concept}
-    "The strongest frame of each concept, if the concept fits it at all; none where there are more concepts than hues."
+    "The strongest frame of each concept, if the concept fits it at least a third as well as what fits best; none where there are more concepts than hues."
     if len(e.concepts) > len(HUES): return {}
     fits = scaled_cosine(e) > 1 / 3
     return {int(w.argmax()): i for i, w in reversed(list(enumerate(e.saliency))) if fits[i, w.argmax()]}
@@ -600,30 +607,48 @@ def time_axis(ax, e, ink): # as above
     for side, spine in ax.spines.items(): spine.set(visible=side in ("left", "bottom"), color=ink["line"])
 
 # %% ../nbs/09_explain.ipynb #1864a0c5
-def draw_name(ax, e,   # as above
-              i,       # number of the concept
-              y,       # height, in units of the axes
-              ink,     # as above
-              most=24, # columns of the name
+def fit(texts, # of matplotlib
+        room,  # inches
+       ):
+    "Shorten texts until each is at most `room` wide."
+    from matplotlib.backends.backend_agg import RendererAgg
+    for text in texts:
+        ruler, pixels = RendererAgg(16, 16, text.figure.dpi), room * text.figure.dpi
+        while text.get_window_extent(ruler).width > pixels and width(said := text.get_text()) > 2: text.set_text(elide(said, width(said) - 1))
+
+# %% ../nbs/09_explain.ipynb #c734d2cc
+def room_beside(ax)->float: # axes of a figure
+    "Inches to the right of the axes for names, between the marker and a score."
+    box = ax.get_position()
+    return (1 - box.x0 - 1.035 * box.width) * ax.figure.get_figwidth() - .5
+
+# %% ../nbs/09_explain.ipynb #bd687108
+def draw_name(ax, e,     # as above
+              i,         # number of the concept
+              y,         # height, in units of the axes
+              ink,       # as above
+              room=None, # inches for the name; None: what is left beside the axes and its score
              ):
     "Name and score of concept i to the right of the axes."
     place = dict(transform=ax.get_yaxis_transform(), va="center", clip_on=False, parse_math=False)
-    name = elide(e.concepts[i], most) + (" ?" if e.concepts[i] in e.unknown else "")
-    text = ax.text(1.035, y, name, color=ink["ink"], **place)
+    unknown = e.concepts[i] in e.unknown
+    text = ax.text(1.035, y, elide(e.concepts[i], 60), color=ink["ink"], **place)
+    fit([text], (room or room_beside(ax)) - .12 * unknown)
+    text.set_text(text.get_text() + " ?" * unknown)
     beside = dict(xycoords=text, xytext=(5, 0), textcoords="offset points", annotation_clip=False)
     ax.annotate(number(e.scores[i], 2), (1, .5), va="center", color=ink["soft"], size=8, **beside)
 
-# %% ../nbs/09_explain.ipynb #c734d2cc
-def draw_names(ax, e, ink): # as above
+# %% ../nbs/09_explain.ipynb #d4549ba8
+def draw_names(ax, e, ink, room=None): # as of `draw_name`
     "Each name where its curve ends, without overlap, and a line that leads there."
     order, top = sorted(range(len(e.concepts)), key=lambda i: (e.saliency[i, -1], -i)), ax.get_ylim()[1]
-    room = .2 / (ax.get_position().height * ax.figure.get_figheight()) * top
+    high = .2 / (ax.get_position().height * ax.figure.get_figheight()) * top
     last = (e.times[-1] - e.edges[0]) / (e.edges[-1] - e.edges[0])
-    for i, y in zip(order, spread(e.saliency[order, -1], room, 0, top)):
+    for i, y in zip(order, spread(e.saliency[order, -1], high, 0, top)):
         look = dict(color=HUES[i], transform=ax.get_yaxis_transform(), clip_on=False)
         ax.plot([last, 1.005, 1.02], [e.saliency[i, -1], y, y], lw=.8, zorder=0, **look)
         ax.plot([1.02], [y], marker=MARKS[i], ms=5, **look)
-        draw_name(ax, e, i, y, ink)
+        draw_name(ax, e, i, y, ink, room)
 
 # %% ../nbs/09_explain.ipynb #26dc4092
 def draw_uniform(ax, e, ink): # as above
@@ -767,10 +792,11 @@ def draw_many(sheet, e, ink, truth, left, top, room, # as of `draw_few`
     return top + .24 * len(chosen) + .55
 
 # %% ../nbs/09_explain.ipynb #c6b529cb
-def small_print(e, extra=())->str: # `Evidence`; sentences of the picture
+def small_print(e, extra=(), columns=66)->str: # `Evidence`; sentences of the picture; of a line
     "What a reader has to know, in lines."
     said = ["Weights sum to one over the frames: they say which frames speak most for a concept, not whether it is there.", *extra, *e.notes]
-    return "\n".join(textwrap.fill(s, 66) for s in said)
+    wide = ["".join(c + "\0" * (width(c) - 1) for c in s) for s in said] # a character of two columns counts as two
+    return "\n".join(textwrap.fill(s, columns) for s in wide).replace("\0", "")
 
 # %% ../nbs/09_explain.ipynb #afdfe648
 def draw_foot(sheet, e, ink, # as of `draw_head`
@@ -778,22 +804,33 @@ def draw_foot(sheet, e, ink, # as of `draw_head`
               most,          # concepts that are drawn
              )->float:       # the lower edge
     "Attributes, and beside them what a reader has to know."
-    n, bars, look = len(e.concepts), .23 * len(e.attributes), dict(color=ink["soft"], size=8)
-    notes = small_print(e, [f"Drawn: the {most} concepts with the highest scores, of {n}."] * (n > most))
+    n, bars, look, room = len(e.concepts), .23 * len(e.attributes), dict(color=ink["soft"], size=8), sheet.width - left - 4.6
+    drawn = [f"Drawn: the {most} concepts with the highest scores, of {n}."] * (n > most)
+    notes = small_print(e, drawn, min(66, int(14.2 * room))).splitlines()
     sheet.text(left, top, "attributes: the words that fit best, by cosine", **look)
-    sheet.text(left + 4.5, top, notes, linespacing=1.4, **look)
+    for i, line in enumerate(notes): sheet.text(left + 4.5, top + .16 * i, line, **look); fit([sheet.parts[-1][0]], room)
     draw_attributes(sheet.axes(left, top + .2, 3.6, bars), e, ink)
-    return top + max(.2 + bars, .16 * (notes.count("\n") + 1)) + .12
+    return top + max(.2 + bars, .16 * len(notes)) + .12
 
-# %% ../nbs/09_explain.ipynb #1e2693c7
+# %% ../nbs/09_explain.ipynb #df363cc8
+def check_truth(truth)->dict: # {concept: [(start, end), …]}, or None
+    "The same in floats, {} for None; `ExplainError` for anything else."
+    try:
+        known = {c: [(float(a), float(b)) for a, b in spans] for c, spans in dict(truth or {}).items()}
+        if all(a <= b for spans in known.values() for a, b in spans): return known
+    except (TypeError, ValueError): pass
+    raise ExplainError(f"truth={truth!r:.60} does not say when a concept shows: give {{concept: [(start, end), ...]}}, on the axis of the times.")
+
+# %% ../nbs/09_explain.ipynb #c0d92c8f
 def plot(e,          # `Evidence`
          truth=None, # {concept: [(start, end), ...]} to draw under the answer; other keys are passed over
          dark=False, # light on dark
-         width=10.,  # inches
+         width=10.,  # inches, from 7 to 40
          most=40,    # concepts drawn, at most: those with the highest scores
         ):
-    "A matplotlib figure: film strip, saliency over time, when each concept shows, attributes."
-    ink, truth, left, top, room = INKS[bool(dark)], truth or {}, .74, .45, width - 3.22
+    "A matplotlib figure: film strip, saliency over time, when each concept shows, attributes; `ExplainError` for a width or a truth that cannot be drawn."
+    if not (isinstance(width, numbers.Real) and 7 <= width <= 40): raise ExplainError(f"width={width!r:.60} must be a number of inches from 7 to 40.")
+    ink, truth, left, top, room = INKS[bool(dark)], check_truth(truth), .74, .45, width - 3.22
     layout = strip_layout(len(e.times), e.frames.shape[2] / e.frames.shape[1], room)
     high = layout[0] * (layout[2] + .03) + .13
     with plain_style():
@@ -885,7 +922,8 @@ def look(source,    # `Source`
 def check_concepts(concepts)->list: # names, one name, or None → distinct names, or None
     "A list of names with tidy blanks; `ExplainError` for what is no list of different names."
     if concepts is None: return None
-    concepts = [concepts] if isinstance(concepts, str) else list(concepts)
+    try: concepts = [concepts] if isinstance(concepts, str) else list(concepts)
+    except TypeError: raise ExplainError(f"concepts={concepts!r:.60} are no texts: give a word or phrase, or a list of them.") from None
     if not concepts: raise ExplainError("There is no concept to look for: name one, or leave concepts away to look for the attributes.")
     odd = next((c for c in concepts if not isinstance(c, str)), "")
     if odd != "": raise ExplainError(f"The concept {odd!r:.60} is no text: concepts are words or phrases.")
@@ -903,15 +941,19 @@ def short_list(names, most=4, quote=False)->str: # texts; how many are named; "i
     return said + (f" and {len(names) - most} more" if len(names) > most else "")
 
 # %% ../nbs/09_explain.ipynb #12a8eebb
+def is_random(encoder)->bool: # `Encoder`
+    'Was it loaded with pretrained="none", that is with random weights?'
+    return getattr(encoder, "pretrained", None) == "none"
+
+# %% ../nbs/09_explain.ipynb #2f2bd5b7
 def notes_on(encoder,      # `Encoder`
-             pretrained,   # "none": random weights
              unknown,      # {concept: words that the model was never taught}
              n,            # frames
              novelty=None, # `NoveltyScore` of the clip
             )->list:       # of sentences
     "What a reader of the numbers has to know about the model, the concepts, the number of frames, and the clip."
     notes = []
-    if pretrained == "none": notes.append(f"{encoder.name} has random weights: its numbers mean nothing.")
+    if is_random(encoder): notes.append(f"{encoder.name} has random weights: its numbers mean nothing.")
     elif novelty is not None: notes += [novelty.sentence()] * novelty.flagged
     elif encoder.known_tokens is not None: notes.append(f"{encoder.name} knows only its miniature world: on any other video its numbers mean little.")
     words = list(dict.fromkeys(w for found in unknown.values() for w in found))
@@ -936,7 +978,7 @@ def token_mask(text, # `TextEmbeddings` of A names
 def check_settings(mask, temperature): # as of `explain`
     "`ExplainError` for choices that nothing can be computed with, before anything is."
     if mask not in ("all", "sentence", "words"): raise ExplainError(f'mask={mask!r} is not known: choose "all", "sentence" or "words".')
-    if not (isinstance(temperature, (int, float)) and 0 < temperature < np.inf):
+    if not (isinstance(temperature, numbers.Real) and 0 < temperature < np.inf):
         raise ExplainError(f"temperature={temperature!r} must be a positive number.")
 
 # %% ../nbs/09_explain.ipynb #c75ac6bd
@@ -996,15 +1038,18 @@ def describe(frames,   # (T,D)
 def as_encoder(model, # an `Encoder`, or a name
                pretrained=None, device=None, precision="fp32", # as for `load_encoder`, if it is a name
               ):
-    "An `Encoder`: the one given, or loaded by name."
+    "An `Encoder`: the one given, or loaded by name; `ExplainError` for how to load one that is loaded already."
     from bike_nb.encoder import load_encoder
-    return model if hasattr(model, "encode_text") else load_encoder(model, pretrained, device, precision)
+    if not hasattr(model, "encode_text"): return load_encoder(model, pretrained, device, precision)
+    late = [k for k, v in dict(pretrained=pretrained, device=device, precision=precision).items() if v not in (None, "fp32")]
+    if late: raise ExplainError(f"The encoder is loaded already, so {late[0]}= comes too late: give it to load_encoder, or name the model here.")
+    return model
 
 # %% ../nbs/09_explain.ipynb #1f36783e
 def find_unknown(encoder, concepts)->dict: # `Encoder`, names → {concept: [words]}
     "Concepts with words that the model was never taught, named in a warning."
     unknown = encoder.unknown_words(concepts)
-    if unknown: warnings.warn(notes_on(encoder, None, unknown, 2)[-1], stacklevel=3)
+    if unknown: warnings.warn(notes_on(encoder, unknown, 2)[-1], stacklevel=3)
     return unknown
 
 # %% ../nbs/09_explain.ipynb #da1c5dd6
@@ -1032,22 +1077,22 @@ def explain(
     k=5,             # attributes
     pool="max",      # frames pooled for the attributes: "max" finds what shows briefly, "mean" is the paper's
     temporal=None,   # a `TemporalTransformer`, or the `VideoBranch` that has one, applied before spotting
-    pretrained=None, device=None, precision="fp32", # as of `load_encoder`
+    pretrained=None, device=None, precision="fp32", # as of `load_encoder`, which an `Encoder` has behind it
 )->Explanation:
     "Which words describe a clip, and which of its frames show each concept. `ExplainError` or `VideoError` say in a sentence what is wrong."
     check_settings(mask, temperature)
     concepts, source, temporal = check_concepts(concepts), open_source(video, num_frames, fps, start, end, times), temporal_part(temporal)
     encoder = as_encoder(model, pretrained, device, precision)
-    (times, small, frames, end), novelty = look_and_listen(source, encoder, None if pretrained == "none" else find_novelty(encoder, model))
+    (times, small, frames, end), novelty = look_and_listen(source, encoder, None if is_random(encoder) else find_novelty(encoder, model))
     lexicon, attributes = describe(frames, encoder, lexicon, k, pool)
     if temporal is not None: frames = over_time(temporal, frames)
     concepts = concepts or [n for n, _ in attributes]
     unknown, text = find_unknown(encoder, concepts), encoder.encode_text(concepts, template)
     settings = dict(num_frames=len(times), fps=fps and float(fps), start=float(source.start), end=end, unit=source.unit,
-                    template=template, temperature=temperature, mask=mask, lexicon=lexicon.name, lexicon_template=lexicon.template,
-                    k=k, pool=pool, temporal=temporal is not None, pretrained=pretrained, precision=encoder.precision)
+                    template=template, temperature=float(temperature), mask=mask, lexicon=lexicon.name, lexicon_template=lexicon.template,
+                    k=int(k), pool=pool, temporal=temporal is not None, pretrained=getattr(encoder, "pretrained", None), precision=encoder.precision)
     return Explanation(source.name, encoder.name, settings, times, concepts, attributes=attributes, frames=small, unknown=unknown, novelty=novelty,
-                       encoder=encoder, notes=notes_on(encoder, pretrained, unknown, len(times), novelty), pieces=pieces_of(encoder, text),
+                       encoder=encoder, notes=notes_on(encoder, unknown, len(times), novelty), pieces=pieces_of(encoder, text),
                        **spot(frames, text, temperature, mask))
 
 # %% ../nbs/09_explain.ipynb #9912c82a
@@ -1066,7 +1111,7 @@ def ask(e,             # `Evidence`
 def with_notes(e, **changed): # `Evidence`; its fields and their new values
     "An `Evidence` with other concepts, and the notes that belong to them."
     e = replace(e, **changed)
-    return replace(e, notes=notes_on(e.encoder, e.settings.get("pretrained"), e.unknown, len(e.times), e.novelty)) if e.encoder else e
+    return replace(e, notes=notes_on(e.encoder, e.unknown, len(e.times), e.novelty)) if e.encoder else e
 
 # %% ../nbs/09_explain.ipynb #e3f2ecac
 PER_CONCEPT = "scores", "mean_scores", "cosine", "saliency"

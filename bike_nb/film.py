@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENDINGS', 'INCHES', 'LEFT', 'TOP', 'ROOM', 'NAMES', 'SLOWEST', 'FilmError', 'check_folder', 'check_path', 'is_a',
-           'check_numbers', 'best', 'fit', 'draw_heads', 'draw_short_names', 'draw_answer', 'draw_bars', 'draw_foot',
-           'Panel', 'placed', 'draw_panel', 'font', 'dot', 'moment', 'weights_at', 'even', 'picture_box', 'draw_tag',
+           'check_numbers', 'best', 'draw_heads', 'draw_short_names', 'draw_answer', 'draw_bars', 'draw_foot', 'Panel',
+           'placed', 'draw_panel', 'font', 'dot', 'moment', 'weights_at', 'even', 'picture_box', 'draw_tag',
            'draw_line', 'draw_cursor', 'Stage', 'Reel', 'dated', 'read_reel', 'flip_book', 'is_movie', 'open_reel',
            'repeated', 'film_bar', 'drawn', 'render']
 
@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .explain import (HUES, IMAGES, INKS, Evidence, Sheet, clock, draw_attributes, draw_curves, draw_lanes, draw_names, draw_uniform,
-                      elide, headline, number, pick, plain_style, small_print, time_axis, width)
+from .explain import (HUES, IMAGES, INKS, Evidence, Sheet, check_truth, clock, draw_attributes, draw_curves, draw_lanes, draw_names, draw_uniform,
+                      elide, fit, headline, number, pick, plain_style, small_print, time_axis)
 from .video import VideoError, iter_video, write_video
 
 # %% ../nbs/17_film.ipynb #59b749dd
@@ -46,6 +46,9 @@ def check_path(path,   # where the film is to go
     if path.suffix.lower() not in ENDINGS:
         raise FilmError(f"{path} has another ending than a film: let it end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
     check_folder(path)
+    try: os.lstat(path)
+    except FileNotFoundError: pass
+    except (OSError, ValueError) as error: raise FilmError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): give the film another name.") from None
     same = os.path.exists(path) and os.path.exists(clip) and os.path.samefile(path, clip)
     if same: raise FilmError(f"{path} is the clip itself: give the film another name.")
     return path
@@ -77,79 +80,67 @@ def best(e,              # `Evidence`
     return pick(e, np.sort(np.argsort(-e.scores, kind="stable")[:most]))
 
 # %% ../nbs/17_film.ipynb #b30c4019
-def fit(texts,    # of matplotlib
-        room,     # pixels
-        renderer, # `RendererAgg`, which measures
-       ):
-    "Shorten texts until each is at most `room` wide."
-    for text in texts:
-        while text.get_window_extent(renderer).width > room and width(said := text.get_text()) > 2: text.set_text(elide(said, width(said) - 1))
-
-# %% ../nbs/17_film.ipynb #9f62f251
 LEFT, TOP, ROOM = .68, .66, 3.86 # inches: where the curves begin, and how wide they are
 NAMES = 1.045 # where the names begin, in widths of the curves
 
-def draw_heads(sheet, e, ink, renderer): # `Sheet`, `Evidence`, one of `INKS`, `RendererAgg`
+def draw_heads(sheet, e, ink): # `Sheet`, `Evidence`, one of `INKS`
     "Which clip, how it was looked at, and what the columns beside the curves are."
     soft = dict(size=8, color=ink["soft"])
     sheet.text(.15, .1, elide(Path(e.video).name or e.video, 60), size=10, weight="bold", color=ink["ink"])
-    fit([sheet.parts[-1][0]], 3.9 * sheet.fig.dpi, renderer)
+    fit([sheet.parts[-1][0]], 3.9)
     sheet.text(INCHES - .15, .12, elide(headline(e), 46), ha="right", **soft)
     sheet.text(LEFT + NAMES * ROOM, TOP - .22, "concept, score", **soft)
     sheet.text(INCHES - .15, TOP - .22, "weight now", ha="right", **soft)
 
-# %% ../nbs/17_film.ipynb #a675df07
-def draw_short_names(ax, e, ink, renderer)->list: # axes, the rest as of `draw_heads` → C heights, in units of the axes
+# %% ../nbs/17_film.ipynb #39e72bfb
+def draw_short_names(ax, e, ink)->list: # axes, the rest as of `draw_heads` → C heights, in units of the axes
     "Names beside the curves, as long as there is room; a column for the weights stays free."
     from matplotlib.text import Annotation
-    draw_names(ax, e, ink)
+    draw_names(ax, e, ink, 1.55)
     order = sorted(range(len(e.concepts)), key=lambda i: (e.saliency[i, -1], -i)) # in which `draw_names` draws
     names = [t for t in ax.texts if not isinstance(t, Annotation)]
     for t in names: t.set_x(NAMES)
-    fit(names, 1.55 * ax.figure.dpi, renderer)
     return [names[order.index(i)].get_position()[1] for i in range(len(order))]
 
-# %% ../nbs/17_film.ipynb #c030af99
+# %% ../nbs/17_film.ipynb #9b04c4ac
 def draw_answer(sheet, e, ink, # as of `draw_heads`
                 truth,         # {concept: [(start, end), …]}
-                renderer,      # `RendererAgg`
                )->tuple:       # axes of curves and of lanes, C heights of the names, the lower edge (inches)
     "Curves, names and lanes."
     high, low = max(1.5, .2 * len(e.concepts)), .19 * len(e.concepts) + .05
     curves, lanes = sheet.axes(LEFT, TOP, ROOM, high), sheet.axes(LEFT, TOP + high, ROOM, low)
     draw_curves(curves, e, ink)
-    heights = draw_short_names(curves, e, ink, renderer)
+    heights = draw_short_names(curves, e, ink)
     draw_uniform(curves, e, ink); draw_lanes(lanes, e, ink, truth)
     for ax in curves, lanes: time_axis(ax, e, ink); ax.locator_params(axis="x", nbins=6, min_n_ticks=1)
     curves.tick_params(labelbottom=False, length=0, axis="x"); curves.set_xlabel("")
     return curves, lanes, heights, TOP + high + low + .5
 
-# %% ../nbs/17_film.ipynb #79a10522
+# %% ../nbs/17_film.ipynb #68b4eec4
 def draw_bars(sheet, e, ink, # as of `draw_heads`
               top,           # inches
-              renderer,      # `RendererAgg`
              )->float:       # how high they are, inches
     "Attributes as bars with names; a short bar must not push its number into the name."
-    high = .2 * len(e.attributes)
+    from matplotlib.backends.backend_agg import RendererAgg
+    high, ruler = .2 * len(e.attributes), RendererAgg(16, 16, sheet.fig.dpi)
     sheet.text(.15, top, "attributes: the words that fit best, by cosine", size=8, color=ink["soft"])
     draw_attributes(ax := sheet.axes(.15, top + .2, 2.8, high), e, ink)
-    fit(ax.texts, 2.4 * sheet.fig.dpi, renderer)
+    fit(ax.texts, 2.4)
     for name, score in zip(ax.texts[::2], ax.texts[1::2]):
-        behind = ax.transData.inverted().transform(name.get_window_extent(renderer))[1, 0]
+        behind = ax.transData.inverted().transform(name.get_window_extent(ruler))[1, 0]
         score.set_x(max(score.get_position()[0], behind))
     return .2 + high
 
-# %% ../nbs/17_film.ipynb #0dc5ba38
+# %% ../nbs/17_film.ipynb #f65d2ec7
 def draw_foot(sheet, e, ink, # as of `draw_heads`
               top,           # inches
               notes,         # sentences of the film
-              renderer,      # `RendererAgg`
              )->float:       # the lower edge, inches
     "Attributes, if there are any, and beside them what a viewer has to know."
-    lines, bars = small_print(e, notes).splitlines(), draw_bars(sheet, e, ink, top, renderer) if e.attributes else .2
+    lines, bars = small_print(e, notes).splitlines(), draw_bars(sheet, e, ink, top) if e.attributes else .2
     for i, line in enumerate(lines):
         sheet.text(3.5 if e.attributes else .15, top + .14 * i, line, size=7, color=ink["soft"])
-        fit([sheet.parts[-1][0]], 3.53 * sheet.fig.dpi, renderer)
+        fit([sheet.parts[-1][0]], 3.53)
     return top + max(bars, .14 * len(lines)) + .12
 
 # %% ../nbs/17_film.ipynb #54d1ebb3
@@ -184,14 +175,13 @@ def draw_panel(e,          # `Evidence` of at most `len(HUES)` concepts
                notes=(),   # sentences of the film
               )->Panel:
     "All that stands still, drawn by matplotlib."
-    from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     ink, sheet = INKS[bool(dark)], Sheet(INCHES, INKS[bool(dark)])
     sheet.fig.dpi = (width + .01) / INCHES  # a little more, or rounding might cost a column
     with plain_style():
-        ruler = RendererAgg(16, 16, sheet.fig.dpi)
-        draw_heads(sheet, e, ink, ruler)
-        curves, lanes, heights, below = draw_answer(sheet, e, ink, truth or {}, ruler)
-        sheet.finish(draw_foot(sheet, e, ink, below, notes, ruler))
+        draw_heads(sheet, e, ink)
+        curves, lanes, heights, below = draw_answer(sheet, e, ink, truth or {})
+        sheet.finish(draw_foot(sheet, e, ink, below, notes))
         canvas = FigureCanvasAgg(sheet.fig)
         canvas.draw()
         return placed(np.asarray(canvas.buffer_rgba())[:, :width, :3], curves, lanes, heights)
@@ -405,11 +395,13 @@ def render(explanation,    # what `explain` found
 
     Without the clip's file, and for arrays and folders of images, it is a flip-book of the frames that were looked at,
     half a second each where nobody knows their times. Of more than eight concepts the eight with the highest scores are drawn.
-    A path that cannot be written and a file that cannot be read are a `FilmError`; nothing half-written stays behind."""
+    A path that cannot be written and a file that cannot be read are a `FilmError`, a truth that says nothing an `ExplainError`; nothing half-written
+    stays behind."""
     if not isinstance(explanation, Evidence): raise FilmError(f"{explanation!r:.60} is no explanation: give what explain() returns.")
-    path = check_path(path, explanation.video)
+    path, truth = check_path(path, explanation.video), check_truth(truth)
     check_numbers(width, fps, max_fps)
     reel, times = open_reel(explanation, fps, max_fps), []   # the frames fill `times` as they come
     frames = drawn(explanation, reel, times, truth, dark, width)
     try: return write_video(path, frames, fps=reel.repeats(reel.last) / reel.last, crf=20, times=times)
     except VideoError as error: raise FilmError(f"{error}.") from None
+    except OSError as error: raise FilmError(f"{path} cannot be written ({error.strerror or error}).") from None

@@ -7,7 +7,7 @@ __all__ = ['MOST_FRAMES', 'PLAYABLE', 'PAGE_CSS', 'FALLBACK_CSS', 'KINDS_ON', 'V
            'mean_weights', 'check_viewable', 'attributes_of', 'title', 'panel', 'jpeg', 'stills', 'plays_as_it_is',
            'small_frames', 'small_copy', 'moving', 'media', 'static', 'script', 'in_script', 'csp', 'page', 'explained',
            'as_list', 'as_data', 'to_html', 'in_frame', 'framed', 'votes', 'current', 'ViewerBase', 'fingerprint',
-           'show_for_all', 'Viewer', 'same_concepts', 'compare']
+           'show_for_all', 'Viewer', 'one_spelling', 'same_concepts', 'compare']
 
 # %% ../nbs/10_widgets.ipynb #eae2f9d5
 import hashlib, io, json, re, tempfile, warnings
@@ -22,7 +22,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from .explain import ask, explain, headline, pick, save_text, thumbnails
+from .explain import ask, check_truth, explain, headline, pick, save_text, thumbnails
 from .video import VideoError, iter_video, write_video
 
 # %% ../nbs/10_widgets.ipynb #74144394
@@ -94,10 +94,10 @@ def panel(e,               # an `Explanation`
          )->dict:
     "All that the viewer computes with, for one explanation."
     check_viewable(e)
-    asked, truth = dict(cosine=e.cosine, saliency=e.saliency, embeddings=e.embeddings, pieces=e.pieces), truth or {}
+    asked, truth = dict(cosine=e.cosine, saliency=e.saliency, embeddings=e.embeddings, pieces=e.pieces), check_truth(truth)
     frames, edges = e.embeddings["frames"], e.edges
     concepts = [entry(c, asked, i, frames, truth.get(c), e.unknown.get(c, ())) for i, c in enumerate(e.concepts)]
-    return dict(title=title(e), line=headline(e), model=e.model, unit=e.settings["unit"], start=float(edges[0]), end=float(edges[-1]), times=e.times.tolist(),
+    return dict(title=title(e), line=headline(e), unit=e.settings["unit"], start=float(edges[0]), end=float(edges[-1]), times=e.times.tolist(),
                 mean=f32(mean_weights(frames, e.embeddings["norms"])), concepts=concepts, attributes=attributes_of(e) if attributes is None else attributes, notes=list(e.notes), novelty=e.novelty and str(e.novelty))
 
 # %% ../nbs/10_widgets.ipynb #4634b0ff
@@ -245,7 +245,7 @@ def as_data(es,          # explanations of the same concepts
            )->dict:
     "The viewer's numbers, and how its controls stand at first."
     attributes = [p["attributes"] for p in before["panels"]] if before else [None] * len(es)
-    return dict(version=1, panels=[panel(e, truth, a) for e, a in zip(es, attributes)], temperature=float(es[0].settings["temperature"]), mask=es[0].settings["mask"])
+    return dict(panels=[panel(e, truth, a) for e, a in zip(es, attributes)], temperature=float(es[0].settings["temperature"]), mask=es[0].settings["mask"])
 
 # %% ../nbs/10_widgets.ipynb #04878005
 def to_html(explanations,                    # one, or several of the same concepts
@@ -283,7 +283,8 @@ def framed(html, key)->str: # text of a page; a name that the widget knows
 def votes(kinds, on, single)->np.ndarray: # a letter a token, {letter: bool}, {position: bool} or None → (L,) bool
     "Which tokens the controls let vote."
     out = np.array([on.get(k, True) for k in kinds])
-    for j, vote in (single or {}).items(): out[int(j)] = vote
+    for j, vote in (single or {}).items():
+        if int(j) < len(out): out[int(j)] = vote # another model beside this one may have more tokens
     return out
 
 # %% ../nbs/10_widgets.ipynb #1828980d
@@ -372,8 +373,18 @@ class Viewer(ViewerBase):
     def _ipython_display_(self): show_for_all(self.explanations, self.data, self.fallback, self._repr_mimebundle_()[0] | {"text/plain": ""})
 
 # %% ../nbs/10_widgets.ipynb #06ba3baa
+def one_spelling(es)->list: # explanations of any concepts
+    "The explanations with each concept as it is spelled first: the viewer knows it by its name, and Kite is kite."
+    said = {}
+    for e in es:
+        for c in e.concepts: said.setdefault(c.casefold(), c)
+    spell = lambda c: said[c.casefold()]
+    return [replace(e, concepts=[*map(spell, e.concepts)], unknown={spell(c): words for c, words in e.unknown.items()}) for e in es]
+
+# %% ../nbs/10_widgets.ipynb #d3f52f8c
 def same_concepts(es)->list: # explanations of any concepts
     "The explanations, each asked for what any of them was asked for."
+    es = one_spelling(es)
     names = list(dict.fromkeys(c for e in es for c in e.concepts))
     full = [e.also(*more) if (more := [n for n in names if n not in e.concepts]) else e for e in es]
     return [pick(e, [e.concepts.index(n) for n in names]) for e in full]

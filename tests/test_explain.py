@@ -12,7 +12,7 @@ from PIL import Image
 from bike_nb import world
 from bike_nb.attributes import Lexicon
 from bike_nb.encoder import load_encoder
-from bike_nb.explain import ExplainError, Explanation, explain, find_windows, frame_edges, png, ranks, score_seconds, spread, strip_layout
+from bike_nb.explain import ExplainError, Explanation, best_frames, explain, find_windows, frame_edges, png, ranks, scaled_cosine, score_seconds, spread, strip_layout
 from bike_nb.model import TemporalTransformer, VideoBranch
 from bike_nb.video import Video, VideoError, read_video, write_video
 
@@ -207,6 +207,7 @@ def bad_inputs(folder, frames):
         (dict(concepts=["a kite", "A  Kite"]), '"A Kite" is there twice'), (dict(concepts=[3]), "3 is no text"), (dict(concepts=""), "blank"),
         (dict(mask="padding"), "all.*sentence.*words"), (dict(temperature=0), "temperature=0"), (dict(temperature=None), "temperature=None"),
         (dict(model="no-such-model"), "no-such-model"), (dict(lexicon="no-such-lexicon"), "no-such-lexicon"),
+        (dict(concepts=5), "concepts=5"), (dict(pretrained="none"), "loaded already.*pretrained="), (dict(device="nonsense"), "device="), (dict(precision="xx"), "precision="),
         (dict(template="a photo"), "a photo"), (dict(pool="median"), "median"), (dict(k=0), "k=0"), (dict(precision="int8"), "int8", "tiny"),
     ]
 
@@ -241,6 +242,16 @@ def test_the_output_says_what_the_model_knows(found, film):
     assert found.notes == [] and not found.novelty.flagged and "novelty: 0." in str(found)  # a clip of its world; for others see test_novelty
     with pytest.warns(UserWarning, match="random"): e = explain(film, "a kite", "tiny", pretrained="none", device="cpu")
     assert any("random weights" in n for n in e.notes) and "random weights" in e.summary()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        newborn = load_encoder("tiny", "none", device="cpu")
+    e = explain(film, "a kite", newborn)                               # loaded before, and asked for more later
+    for x in (e, e.also("a tree")): assert ["random weights" in n for n in x.notes] == [True] and x.settings["pretrained"] == "none"
+
+def test_numbers_of_any_kind(film, tiny):
+    e = explain(film, "a kite", tiny, temperature=np.float32(.01), k=np.int64(3), num_frames=np.int64(4))
+    assert strict(e.to_json())["settings"]["k"] == 3 and [strict(l)["qid"] for l in e.to_qvhighlights(qid=np.int64(3)).splitlines()] == [3]
+    with pytest.raises(ExplainError, match="qid=None"): e.to_qvhighlights(qid=None)
 
 
 # Files
@@ -279,6 +290,14 @@ def test_a_file_is_written_whole_or_not_at_all(found, tmp_path, monkeypatch):
     found.to_json(path); found.to_csv(tmp_path/"a.csv"); found.to_qvhighlights(tmp_path/"a.jsonl")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "a.json", "a.jsonl"]
 
+def test_where_nothing_can_be_written_a_sentence_says_so(found, tmp_path):
+    (tmp_path/"afile").write_text("x")
+    for path in (tmp_path/"afile"/"x.json", tmp_path/("x" * 300), tmp_path, tmp_path/"a\0b"):
+        with pytest.raises(ExplainError, match="cannot be written"): found.to_json(path)
+    for path in ("", "."):
+        with pytest.raises(ExplainError, match="names no file"): found.to_json(path)
+    assert found.to_json(tmp_path/("x" * 245 + ".json")).stat().st_size and len(list(tmp_path.iterdir())) == 2  # as long as a name can be
+
 def test_csv(found):
     head, *rows = csv.reader(io.StringIO(found.to_csv()))
     assert head == ["time", *(f"{s}: {c}" for c in found.concepts for s in ("weight", "cosine", "rank"))]
@@ -304,6 +323,12 @@ def test_two_second_scores():
     assert score_seconds(np.array([.1, .2, .3, .4]), [0, 1, 2, 3], 4.) == pytest.approx([.15, .35])
     assert score_seconds(np.array([.5, .5]), [1., 9.], 10.) == pytest.approx([.5] * 5)
     assert len(score_seconds(np.array([1.]), [.5], 1.)) == 1
+    assert score_seconds(np.array([.1, .6, .2, .1]), [-4., 5., 5.5, 7.], 8., start=4) == pytest.approx([.1, .1, .4, .1])
+
+def test_seconds_that_nobody_looked_at_rank_last(film, tiny):
+    line, = explain(film, "a kite", tiny, start=4, end=6, num_frames=4).to_qvhighlights().splitlines()
+    before, between, seen = strict(line)["pred_saliency_scores"]
+    assert before == between < seen
 
 def test_windows():
     edges = frame_edges([1, 2, 4, 5], 0, 6)
@@ -361,6 +386,36 @@ def test_nothing_is_cut_off_and_no_name_covers_another(n, T, shape, name, dark):
     for i, a in enumerate(names):
         for b in names[:i]: assert min(a.y1, b.y1) - max(a.y0, b.y0) < 3, "two names overlap"
 
+@pytest.mark.parametrize("name", ["MOWING A LAWN MOWER {}", "W" * 24 + "{}", "SWIMMING WITH MAMMALS {}", "凧揚げをする人" * 9 + "{}"])
+@pytest.mark.parametrize("n,size", [(2, 10), (12, 10), (2, 7), (2, 14)])
+def test_wide_letters_are_not_cut_either(name, n, size):
+    e = made_up(n, 16, name=name)
+    e.unknown = {e.concepts[0]: ["x"]}
+    e.notes = [f'tiny was never taught 凧揚げ: the numbers for "{name.format(1)}", "{name.format(2)}" mean nothing.']
+    fig = e.plot(width=size)
+    width = fig.canvas.get_width_height()[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        boxes = texts(fig)
+    assert not [(t, round(b.x1 - width)) for t, b in boxes if b.x1 > width] and any(t.endswith(" ?") for t, _ in boxes)
+
+def test_a_lane_is_measured_by_what_fits_the_clip_best(found, film, tiny):
+    alone = found.without("flying a kite", "a person")               # the red car that is not there
+    assert scaled_cosine(alone).max() < .2 and best_frames(alone) == {}
+    boat = explain(film, ["a boat"], tiny)
+    assert boat.cosine.max() < 0 and scaled_cosine(boat).max() == 0 and best_frames(boat) == {}
+    for high in (-.5, boat.cosine.max(), -1e-9):                        # nothing fits, not even an attribute: never turned round
+        boat.attributes = [("kite", float(high))]
+        lane = scaled_cosine(boat)
+        assert np.isfinite(lane).all() and ((0 <= lane) & (lane <= 1)).all() and (np.diff(lane[0][np.argsort(boat.cosine[0])]) >= 0).all()
+
+def test_what_cannot_be_drawn_is_said_before(found):
+    for truth in ([(0, 1)], {"a person": (0, 1)}, {"a person": [(2, 1)]}, 3):
+        for draw in (found.plot, found.widget, found.to_html):
+            with pytest.raises(ExplainError, match="does not say when"): draw(truth=truth)
+    for size in (3, "10", None, float("nan")):
+        with pytest.raises(ExplainError, match="from 7 to 40"): found.plot(width=size)
+
 def test_pictures_of_the_strip_stand_apart_and_in_order():
     e = made_up(2, 24, times=np.sort(np.random.default_rng(0).uniform(0, 9, 24)))
     strip = e.plot().axes[0]
@@ -380,7 +435,7 @@ def test_strip_layout_and_spread():
     for T in (1, 2, 4, 16, 33, 64, 500):
         for shape in (9 / 16, 1, 16 / 9, 4):
             rows, n, height = strip_layout(T, shape, 6.9)
-            assert 1 <= n <= max(T, 2) and .4 <= height <= 1.1 and -(-n // rows) * height * shape <= 6.95 or shape == 4
+            assert 1 <= n <= max(T, 2) and .4 <= height <= 1.1 and (-(-n // rows) * height * shape <= 6.95 or shape == 4)
     rng = np.random.default_rng(0)
     for _ in range(50):
         wishes = np.sort(rng.uniform(0, 10, 7)); places = spread(wishes, 1., 0., 10.)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from bike_nb import film
 from bike_nb.encoder import load_encoder
-from bike_nb.explain import HUES, explain
+from bike_nb.explain import HUES, ExplainError, explain
 from bike_nb.film import FilmError, Stage, render
 from bike_nb.video import iter_video, read_video, write_video
 
@@ -226,7 +226,8 @@ def test_long_clips_take_no_more_memory(encoder, tmp_path):
     assert film.moment(e, 61) == "1:01"
 
 
-@pytest.mark.parametrize("path,reason", [("out.gif", "another ending"), ("out", "another ending"), ("no/out.mp4", "no folder"), ("folder.mp4", "is a folder"), (None, "no path"), ("clip.mp4", "the clip itself")])
+@pytest.mark.parametrize("path,reason", [("out.gif", "another ending"), ("out", "another ending"), ("no/out.mp4", "no folder"), ("folder.mp4", "is a folder"), (None, "no path"), ("clip.mp4", "the clip itself"),
+                                         ("x" * 300 + ".mp4", "cannot be written .*too long"), ("a\0.mp4", "cannot be written .*null")])
 def test_a_film_that_cannot_be_written_is_one_sentence(encoder, tmp_path, monkeypatch, path, reason):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.mp4").mkdir()
@@ -241,6 +242,7 @@ def test_numbers_that_make_no_film(kite, tmp_path):
     for wrong in (dict(width=100), dict(width=10_000), dict(width="720"), dict(width=True), dict(fps=0), dict(fps=-1), dict(fps=float("inf")), dict(max_fps=None), dict(max_fps=float("nan"))):
         with pytest.raises(FilmError, match=next(iter(wrong))): render(kite, tmp_path / "a.mp4", **wrong)
     with pytest.raises(FilmError, match="no explanation"): render("clip.mp4", tmp_path / "a.mp4")
+    with pytest.raises(ExplainError, match="does not say when"): render(kite, tmp_path / "a.mp4", truth={"kite": (0, 1)})
     assert not only(tmp_path)
 
 
@@ -262,6 +264,12 @@ def test_nothing_half_written_stays_behind(kite, tmp_path, monkeypatch):
     monkeypatch.setattr(Stage, "at", fail)
     with pytest.raises(KeyboardInterrupt): render(kite, tmp_path / "out.mp4")
     assert only(tmp_path) == ["out.mp4"] and (tmp_path / "out.mp4").read_text() == "an older film"
+
+
+def test_a_disk_that_is_full_at_the_end_is_one_sentence(kite, tmp_path, monkeypatch):
+    def full(*args, **how): raise OSError(28, "No space left on device")
+    monkeypatch.setattr(film, "write_video", full)
+    with pytest.raises(FilmError, match="a.mp4 cannot be written .No space left"): render(kite, tmp_path / "a.mp4")
 
 
 def test_numbers_of_attributes_stand_behind_their_names(encoder):

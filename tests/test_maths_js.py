@@ -105,11 +105,11 @@ def made(tmp_path):
     return write_video(tmp_path/"kite.mp4", world.render(script, np.arange(48) / 8), fps=8)
 
 def compare_clip(ask, clip, tiny):
-    "What a panel of the viewer says, and what Python says, for all masks and some temperatures."
+    "What a panel of the viewer says, and what Python says, for all masks and some temperatures; and of a concept that is not there."
     found = [explain(clip, NAMES, tiny, temperature=tau, mask=mask, template="a photo of {}") for mask in KINDS for tau in (.005, .01, .07, 1)]
     calls = [("look", panel(e), e.settings["temperature"], {k: k in KINDS[e.settings["mask"]] for k in "stwep"}, {}) for e in found]
     for answer, e in zip(ask(calls), found): agree(answer, e.saliency, e.scores, e.mean_scores)
-    compare_words(ask, found)
+    compare_words(ask, [*found, found[0].without(*NAMES[:2])])
 
 def test_spotting_of_a_rendered_clip(ask, tiny, tmp_path): compare_clip(ask, made(tmp_path), tiny)
 
@@ -126,7 +126,7 @@ def compare_words(ask, answers):
     for e in answers:
         length, unit, times = float(e.edges[-1]), e.settings["unit"], e.times.tolist()
         cosine = [dict(f32=c.tolist()) for c in e.cosine]
-        calls += [("frameEdges", times, e.settings["start"], e.settings["end"]), ("scaledCosine", cosine),
+        calls += [("frameEdges", times, e.settings["start"], e.settings["end"]), ("scaledCosine", cosine, max((s for _, s in e.attributes), default=-9)),
                   *(("chooseFrames", [dict(f64=s.tolist()) for s in e.saliency], n) for n in (1, 3, 8, len(times))),
                   *(("findWindows", c, e.edges.tolist()) for c in cosine), *(("spellWindows", w, length, unit, times) for w in e.windows),
                   *(("spellWindow", w, length, unit, times) for ws in e.windows for w in ws)]

@@ -263,6 +263,22 @@ def test_a_comparison_asks_all_for_the_same(found, film, tiny):
         fresh = explain(film, want, tiny, num_frames=len(e.times))
         np.testing.assert_allclose(e.saliency, fresh.saliency, atol=2e-6)
 
+def test_a_concept_is_the_same_in_small_and_capital_letters(film, tiny):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        v = compare([explain(film, ["Kite"], tiny, num_frames=4), explain(film, ["rain", "kite", "A Zebra"], tiny, num_frames=4)])
+    for e, p in zip(v.explanations, v.data["panels"]): assert e.concepts == ["Kite", "rain", "A Zebra"] == [c["name"] for c in p["concepts"]] and list(e.unknown) == ["A Zebra"]
+    np.testing.assert_allclose(v.explanations[0].saliency[0], v.explanations[1].saliency[0], atol=2e-6)
+
+def test_a_token_that_one_model_has_and_another_has_not(film, tiny):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = load_encoder("ViT-S-32", "none", device="cpu")
+    v = compare(film, NAMES[:1], [tiny, other], num_frames=2, lexicon=["kite", "dog"])
+    assert [len(p["concepts"][0]["kinds"]) for p in v.data["panels"]] == [32, 77]
+    v.view = {"tokens": {NAMES[0]: {"2": False, "40": False}}}
+    for i in range(2): assert v.current(i)["weights"][NAMES[0]].sum() == pytest.approx(1)
+
 def test_a_failed_addition_changes_no_panel(found, film, tiny):
     v = compare([found, replace(explain(film, NAMES, tiny, num_frames=6), encoder=None, attributes=[])])
     v.request = dict(id=1, kind="add", name="a tree")

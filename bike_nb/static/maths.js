@@ -172,9 +172,10 @@ export function spellWindows(windows, length, unit, times, most = 3) {
 
 // Geometry
 
-// Cosines, a list of (T,), on one scale: 0 is the lowest, or a cosine of zero if there are lower ones; 1 is the highest.
-export function scaledCosine(cosines) {
-  const ends = cosines.map(extremes), high = extremes(ends.map(e => e[1]))[1];
+// Cosines, a list of (T,), on one scale: 0 is the lowest, or a cosine of zero if there are lower ones; 1 is the highest, or `top`, which
+// what fits the clip best reaches: without it a concept that is nowhere in the clip would reach 1 where it is alone.
+export function scaledCosine(cosines, top = -Infinity) {
+  const ends = cosines.map(extremes), high = Math.max(top, extremes(ends.map(e => e[1]))[1]);
   let low = extremes(ends.map(e => e[0]))[0];
   if (high > 0) low = Math.max(low, 0);
   return cosines.map(x => Float64Array.from(x, c => within((c - low) / Math.max(high - low, 1e-6), 0, 1)));

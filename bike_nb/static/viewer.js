@@ -127,7 +127,6 @@ class Concept {
     this.cosine = decodeF32(raw.cosine || "");
     this.tokens = tokens ? decodeF32(tokens) : null;
     this.given = weight ? decodeF32(weight) : null;
-    this.L = this.kinds.length;
     this.high = this.cosine.reduce((a, b) => Math.max(a, b), -Infinity);
     this.low = this.cosine.reduce((a, b) => Math.min(a, b), Infinity);
   }
@@ -277,7 +276,11 @@ class Stage {
     try { this.blob = blob(type, data); } catch { return; }
     video.addEventListener("error", drop);
     video.addEventListener("loadeddata", () => { video.hidden = false; this.canvas.classList.add("under"); this.seek(true); });
-    video.addEventListener("seeked", () => { if (!this.viewer.playing) this.seek(); }); // the cursor may have gone on meanwhile
+    video.addEventListener("seeked", () => { // the cursor may have gone on meanwhile, or been dragged
+      const { late } = this;
+      this.late = false;
+      if (late || !this.viewer.playing) this.seek(late);
+    });
     video.src = this.blob;
     this.video = video; this.offset = offset || 0;
     this.node.append(video);
@@ -293,6 +296,7 @@ class Stage {
     this.drawn = i;
   }
   seek(force) { // one at a time: when it is done, it is seen whether another one is needed
+    if (this.video && this.video.seeking) this.late ||= force; // it may not be ready meanwhile
     if (!this.ready || this.video.seeking) return;
     const t = clamp(this.show.time - this.offset, 0, Math.max(0, (this.video.duration || 0) - 0.001));
     if (!force && (Math.abs(this.video.currentTime - t) < 0.004 || Math.abs(this.sought - t) < 0.004)) return;
@@ -310,7 +314,6 @@ class Stage {
     const { width, height } = this.media, room = this.show.stageRoom, most = this.show.width < 480 ? 240 : 300;
     const w = Math.max(40, Math.min(room, most * width / height)), h = w * height / width;
     for (const n of [this.node, this.canvas, this.video]) if (n) { n.style.width = `${w.toFixed(1)}px`; n.style.height = `${h.toFixed(1)}px`; }
-    this.shown = w;
   }
   dispose() { if (this.video) { this.pause(); this.video.removeAttribute("src"); this.video.load(); } if (this.blob) URL.revokeObjectURL(this.blob); }
 }
@@ -342,10 +345,10 @@ class Now {
     this.frame = show.frame;
     write(this.time, panel.unit === "frame" ? `frame ${panel.times[show.frame]}` : `${panel.clock(panel.times[show.frame])}`);
     write(this.head, `${panel.unit === "frame" ? "" : `frame ${show.frame + 1} of ${panel.T} · `}${viewer.view.scale} here`);
-    const [lo, hi] = viewer.range;
+    const hi = Math.max(1e-6, viewer.range[1]);
     for (const c of shown) {
       const { bar, text } = this.rows.get(c.name), v = viewer.curve(c);
-      bar.style.transform = `scaleX(${v ? clamp((v[show.frame] - lo) / (hi - lo || 1), 0, 1).toFixed(4) : 0})`;
+      bar.style.transform = `scaleX(${v ? clamp(v[show.frame] / hi, 0, 1).toFixed(4) : 0})`;
       write(text, v ? number(v[show.frame], 3) : "–");
     }
   }
@@ -417,8 +420,7 @@ class Strip {
     if (what.layout || what.data || what.set || what.values) this.borders();
     if (this.frame === this.show.frame && !what.layout && !what.data) return;
     this.frame = this.show.frame;
-    const near = this.items.length ? this.items[nearestFrame(this.items.map((x) => x.i), this.frame)] : null;
-    for (const item of this.items) item.node.classList.toggle("current", item === near);
+    for (const item of this.items) item.node.classList.toggle("current", item.i === this.frame);
   }
   borders() { // the best frame of a concept that fits has a border of its colour
     const { show, viewer } = this, best = new Map();
@@ -429,7 +431,6 @@ class Strip {
     }
     for (const { i, node } of this.items) node.style.setProperty("--best", best.get(i) || "transparent");
   }
-  dispose() {}
 }
 function spaced(items, n) { return n >= items.length ? items : Array.from({ length: n }, (_, k) => items[Math.floor((k + 0.5) * items.length / n)]); }
 
@@ -475,7 +476,7 @@ class Curves {
   }
   update(what) {
     if (what.data || what.set || what.theme) this.sync();
-    if (what.data || what.set || what.values || what.layout || what.theme) { this.scale(what); this.trace(); this.frame = null; }
+    if (what.data || what.set || what.values || what.layout || what.theme) { this.scale(); this.trace(); this.frame = null; }
     if (this.told !== this.viewer.view.scale) {
       this.told = this.viewer.view.scale;
       attr(this.svg, "aria-label", `${this.told === "weight" ? "Weights" : "Cosines"} over time: ${this.show.shown.map((c) => short(this.viewer.label(c.name), 60)).join(", ") || "nothing is shown"}. The numbers are in the table below.`);
@@ -489,7 +490,7 @@ class Curves {
       if (v) { attr(node, "cx", x); attr(node, "cy", this.y.to(v[this.frame]).toFixed(2)); }
     }
   }
-  scale(what) {
+  scale() {
     const { lay, panel } = this.show, { viewer } = this, [lo, hi] = viewer.range;
     const high = lay.narrow ? 150 : viewer.many ? 160 : 190;
     this.high = high;
@@ -497,7 +498,7 @@ class Curves {
     const key = [lo, hi, lay.width, panel.start, panel.end, viewer.view.scale, viewer.theme].join();
     if (key === this.key) return;
     this.key = key;
-    if (what.layout || !this.sized) { attr(this.svg, "width", lay.width); attr(this.svg, "height", high); this.node.style.height = `${high}px`; this.sized = true; }
+    attr(this.svg, "width", lay.width); attr(this.svg, "height", high); this.node.style.height = `${high}px`;
     write(this.title, viewer.view.scale);
     const ticks = ticksOf(lo, hi, 5), digits = decimals(ticks), right = lay.width - lay.right;
     const across = ticks.map((v) => draw("line", { x1: lay.left, x2: right, y1: this.y.to(v).toFixed(1), y2: this.y.to(v).toFixed(1) }));
@@ -624,7 +625,7 @@ class Show {
   select() {
     const { panel, viewer } = this;
     this.shown = viewer.pick(panel);
-    const scaled = scaledCosine(this.shown.map((c) => c.cosine));
+    const scaled = scaledCosine(this.shown.map((c) => c.cosine), Math.max(...panel.attributes.map((a) => a.raw.score)));
     this.scaled = new Map(this.shown.map((c, k) => [c.name, scaled[k]]));
   }
   update(what) {
@@ -671,7 +672,7 @@ class TokenMap {
   constructor(viewer) {
     Object.assign(this, { viewer, unfolded: false, cell: { row: 0, frame: null }, high: 24, buttons: new Map(), i: 0 });
     this.concepts = make("select", { "aria-label": "Concept of the map", onchange: () => viewer.commit({ chosen: this.concepts.value }, { map: true }) });
-    this.panels = make("select", { "aria-label": "Panel of the map", onchange: () => { this.i = Number(this.panels.value); viewer.redraw({ map: true, layout: true }); } });
+    this.panels = make("select", { "aria-label": "Panel of the map", onchange: () => { this.i = Number(this.panels.value); viewer.redraw({ map: true, layout: true, set: true }); } });
     this.fold = make("button", { type: "button", class: "plain", onclick: () => { this.unfolded = !this.unfolded; viewer.redraw({ map: true }); } });
     this.boxes = Object.fromEntries(Object.keys(KINDS).map((k) => [k, make("input", { type: "checkbox", onchange: (e) => viewer.voteKind(k, e.target.checked) })]));
     this.kinds = make("div", { class: "kinds", role: "group", "aria-label": "Tokens that vote" }, make("span", { class: "small", "aria-hidden": "true" }, "votes:"), ...Object.entries(KINDS).map(([k, said]) => make("label", null, this.boxes[k], said)));
@@ -901,17 +902,17 @@ class Concepts {
     if (!name) return this.complain("Type a word or a phrase first.");
     this.complain("");
     this.busy = true; attr(this.go, "aria-disabled", "true");
-    viewer.announce(`looking for “${inside(short(name))}”`, true);
+    viewer.announce(`looking for “${inside(short(name))}”`);
     try {
       const reply = await viewer.host.request("add", { name });
       if (viewer.gone) return;
       this.input.value = "";
       viewer.welcome(reply.name ?? name);
-      viewer.announce(`“${inside(short(name))}” is there.`, true);
+      viewer.announce(`“${inside(short(name))}” is there.`);
     } catch (e) {
       if (viewer.gone) return;
       this.complain(e.message);
-      viewer.announce("", true);
+      viewer.announce("");
     } finally { this.busy = false; attr(this.go, "aria-disabled", null); }
   }
   row(name) {
@@ -931,14 +932,14 @@ class Concepts {
   }
   async drop(name) {
     const { viewer } = this, at = this.order.indexOf(name);
-    viewer.announce(`removing “${inside(short(viewer.label(name)))}”`, true);
+    viewer.announce(`removing “${inside(short(viewer.label(name)))}”`);
     try {
       await viewer.host.request("remove", { name });
       if (viewer.gone) return;
       const next = this.rows.get(this.order[Math.min(at, this.order.length - 1)]); // the focus stays near
       (next ? next.drop : this.input).focus();
-      viewer.announce(`“${inside(short(name))}” is removed.`, true);
-    } catch (e) { if (!viewer.gone) { this.complain(e.message); viewer.announce("", true); } }
+      viewer.announce(`“${inside(short(name))}” is removed.`);
+    } catch (e) { if (!viewer.gone) { this.complain(e.message); viewer.announce(""); } }
   }
   rename(name) {
     const { viewer } = this, r = this.rows.get(name);
@@ -1000,7 +1001,7 @@ class Concepts {
     write(r.when, `shows most ${panel.when(c)}`.replace("most equally", "equally"));
   }
   measure(cell, c) {
-    const [lo, hi] = this.viewer.bars, share = (v) => clamp((v - lo) / (hi - lo || 1), 0, 1);
+    const share = (v) => clamp(v / this.viewer.longest, 0, 1); // what is below zero has no bar
     cell.bar.style.transform = `scaleX(${c.score === null ? 0 : share(c.score).toFixed(4)})`;
     cell.tick.style.left = `${(100 * share(c.mean)).toFixed(2)}%`;
     write(cell.text, c.score === null ? "–" : number(c.score, 3));
@@ -1025,11 +1026,11 @@ class Attributes {
     const any = viewer.shows.some((s) => s.panel.attributes.length);
     this.node.hidden = !any;
     this.lists.replaceChildren(...viewer.shows.map(({ panel }, i) => {
-      const scores = panel.attributes.map((a) => a.raw.score ?? a.high), lo = Math.min(0, ...scores), hi = Math.max(1e-6, ...scores);
+      const scores = panel.attributes.map((a) => a.raw.score), hi = Math.max(1e-6, ...scores);
       const rows = panel.attributes.map((a, k) => {
         const on = viewer.isShown(a.name), label = viewer.label(a.name), { bar, tick, text, node } = scoreBar();
         tick.remove(); write(text, number(scores[k], 3));
-        bar.style.transform = `scaleX(${clamp((scores[k] - lo) / (hi - lo), 0, 1).toFixed(4)})`;
+        bar.style.transform = `scaleX(${clamp(scores[k] / hi, 0, 1).toFixed(4)})`;
         if (on) bar.style.background = viewer.lookOf(a.name).hue;
         const said = `Show when ${label} is visible`;
         if (!a.cosine.length && !viewer.isConcept(a.name)) return make("li", null, make("span", { class: "attribute" }, named("", label)), node); // only its score is known
@@ -1094,14 +1095,13 @@ class Tools {
     this.node = make("div", { class: "tools" },
       make("div", { class: "set" }, button("Previous frame", "back", () => viewer.stepBy(-1)), this.play, button("Next frame", "forth", () => viewer.stepBy(1))),
       make("div", { class: "set segments", role: "group", "aria-label": "Scale" }, this.scales.weight, this.scales.cosine),
-      make("div", { class: "set temperature" }, make("span", { class: "caption", "aria-hidden": "true" }, "Temperature"), this.slider, this.value, this.reset));
+      make("div", { class: "set temperature" }, make("span", { "aria-hidden": "true" }, "Temperature"), this.slider, this.value, this.reset));
   }
   update(what) {
     const { viewer } = this, { temperature, scale } = viewer.view;
     relabel(this.play, viewer.playing ? "Pause" : "Play", viewer.playing ? "pause" : "play");
     if (!(what.values || what.data)) return;
-    const at = this.scale.index(temperature);
-    if (this.scale.value(Number(this.slider.value)) !== temperature) this.slider.value = String(Math.round(at));
+    if (this.scale.value(Number(this.slider.value)) !== temperature) this.slider.value = String(this.scale.index(temperature));
     const said = spellTemperature(temperature);
     write(this.value, said); attr(this.slider, "aria-valuetext", said);
     for (const [k, b] of Object.entries(this.scales)) attr(b, "aria-pressed", String(k === scale));
@@ -1153,12 +1153,14 @@ class Viewer {
     root.classList.toggle("many", this.many);
     const titles = this.shows.map((s) => s.panel.title);
     attr(root, "aria-label", this.many ? `Comparison of ${titles.join(", ")}` : `Viewer of ${titles[0]}`);
-    if (typeof this.view.time === "number") this.clock = Math.max(0, (this.view.time - this.shows[0].panel.start) / this.shows[0].panel.rate);
+    this.fresh = typeof this.view.time !== "number"; // nobody has moved yet: the first frame is shown, and playing begins before it
+    this.goTo(this.fresh ? this.shows[0].panel.times[0] : this.view.time);
   }
+  goTo(t) { const { panel } = this.shows[0]; this.clock = Math.max(0, (t - panel.start) / panel.rate); }
   load() {
     this.host.data.panels.forEach((raw, i) => { this.shows[i].panel = new Panel(raw, this.shows[i].panel); });
     if (this.view.hidden === null) { // more than can be told apart: the best are shown
-      this.compute(true);
+      this.compute();
       this.view.hidden = this.order.slice(MOST);
     }
   }
@@ -1181,7 +1183,7 @@ class Viewer {
     if (this.gone || this.held) return;
     this.view = this.complete(this.host.view);
     if (this.view.hidden === null) this.view.hidden = [];
-    if (typeof this.view.time === "number" && !this.playing) this.clock = Math.max(0, (this.view.time - this.shows[0].panel.start) / this.shows[0].panel.rate);
+    if (typeof this.view.time === "number" && !this.playing) { this.fresh = false; this.goTo(this.view.time); }
     this.redraw({ set: true, values: true, time: true });
   }
 
@@ -1271,11 +1273,11 @@ class Viewer {
   // --- numbers: all that depends on temperature and tokens
   compute() {
     const { view, shows } = this;
-    let top = 0, low = Infinity, high = -Infinity, lo = 0, hi = 1e-6;
+    let top = 0, low = Infinity, high = -Infinity, hi = 1e-6;
     for (const { panel } of shows) {
       for (const c of this.listed(panel)) {
         c.look(view, panel.meanWeights);
-        lo = Math.min(lo, c.low); hi = Math.max(hi, c.high);
+        hi = Math.max(hi, c.high);
         if (!c.isAttribute && view.hidden && this.isHidden(c.name)) continue;
         low = Math.min(low, c.low); high = Math.max(high, c.high);
         if (c.weight) for (const w of c.weight) if (w > top) top = w;
@@ -1287,12 +1289,12 @@ class Viewer {
       return all.length ? all.reduce((sum, c) => sum + c.score, 0) / all.length : -Infinity;
     });
     this.order = Array.from(ranking(scores), (i) => names[i]);
-    this.bars = [lo, hi];
+    this.longest = hi; // a score whose bar is full; all bars start at zero
     const pad = Math.max((high - low) * 0.06, 1e-3);
     this.range = view.scale === "cosine" ? (high >= low ? [low - pad, high + pad] : [0, 1]) : [0, (top || 1) * 1.08];
   }
   values(i) {
-    const { panel } = this.shows[i], by = (key) => Object.fromEntries(panel.concepts.map((c) => [c.name, key(c)]));
+    const { panel } = this.shows[i], by = (key) => Object.fromEntries(this.listed(panel).map((c) => [c.name, key(c)]));
     const scores = panel.concepts.map((c) => c.score ?? -Infinity);
     return { weights: by((c) => c.weight && Array.from(c.weight)), scores: by((c) => c.score), means: by((c) => c.mean),
       order: Array.from(ranking(scores), (k) => panel.concepts[k].name), time: this.shows[i].time, playing: this.playing };
@@ -1329,7 +1331,7 @@ class Viewer {
   }
   moved() {
     if (this.playing) for (const { stage } of this.shows) if (stage) stage.seek(true);
-    this.since = null;
+    this.since = null; this.fresh = false;
     this.view.time = Number(this.shows[0].time.toFixed(4));
     this.redraw({ time: true });
     this.tellSoon(true);
@@ -1347,8 +1349,8 @@ class Viewer {
   }
   toggle() { if (this.playing) this.stop(); else this.start(); }
   start() {
-    if (this.clock >= this.length - 1e-3) this.clock = 0;
-    this.playing = true; this.since = null;
+    if (this.fresh || this.clock >= this.length - 1e-3) this.clock = 0;
+    this.playing = true; this.fresh = false; this.since = null;
     for (const { stage } of this.shows) if (stage) stage.play();
     this.redraw({ time: true });
     write(this.status, "playing");
@@ -1362,7 +1364,7 @@ class Viewer {
     this.raf = requestAnimationFrame(tick);
   }
   advance(now) { // the first video that runs is the clock; without one, the clock on the wall
-    const lead = this.shows.find((s) => s.stage && s.stage.running && !s.stage.video.seeking);
+    const lead = this.shows.find((s) => s.stage && s.stage.running && !s.stage.video.seeking && !s.stage.late);
     const wall = this.since === null ? this.clock : this.clock + Math.min(0.25, (now - this.since) / 1000);
     this.since = now;
     if (!lead) { this.clock = Math.min(this.length, wall); return; }
@@ -1384,10 +1386,10 @@ class Viewer {
   }
 
   // --- words for those who listen
-  announce(text, now) {
+  announce(text) {
     clearTimeout(this.speech);
-    if (now) { write(this.status, text); this.said = text ? Date.now() : 0; return; }
-    this.speech = setTimeout(() => write(this.status, text), 200);
+    write(this.status, text);
+    this.said = text ? Date.now() : 0;
   }
   tellSoon(soon) { // after the last of many changes, and not over a message that nobody can have read
     if (this.playing || this.concepts.busy) return;

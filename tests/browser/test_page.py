@@ -88,12 +88,19 @@ def same(view, weights, scores):
 
 
 def overflow(tab):
-    "What sticks out of the window to the right, unless something scrolls or clips it."
+    "Texts that are cut at the viewer's right edge, which clips, unless they are elided or scroll; and a page that is wider than its window."
     return tab.evaluate("""() => {
-      const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth, out = [];
-      if (wide <= 0) return out;
-      for (const e of document.querySelectorAll('body *')) if (e.getBoundingClientRect().right > innerWidth + 1) out.push(`${e.tagName}.${e.getAttribute('class')}`);
-      return [wide, ...out.slice(0, 8)];
+      const root = document.querySelector('.bike-viewer'), right = root.getBoundingClientRect().right, out = [];
+      if (document.documentElement.scrollWidth > document.documentElement.clientWidth) out.push('the page');
+      const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT), range = document.createRange();
+      for (let text; text = texts.nextNode();) {
+        const e = text.parentElement;
+        if (!text.textContent.trim() || !e.offsetParent || e.closest('.name, .scroll, option, .unseen, .lane.when')) continue;
+        range.selectNodeContents(text);
+        const far = Math.max(...Array.from(range.getClientRects(), r => r.right));
+        if (far > right + 1) out.push(`${e.tagName}.${e.className}, ${Math.round(far - right)} px: ${text.textContent.slice(0, 40)}`);
+      }
+      return out;
     }""")
 
 
@@ -155,6 +162,22 @@ def test_the_axis_is_clicked_and_dragged(page, file, found):
     mouse.move(*at(.3))
     assert view.time == pytest.approx(end, abs=frame)                                           # let go is let go
     assert not view.values()["playing"]
+
+
+def test_a_drag_while_it_plays_is_not_lost(page, file, found):
+    view = View(page(offline=True), file)
+    axis, end = view.slider("Time"), float(found.edges[-1])
+    axis.scroll_into_view_if_needed()
+    box, mouse = axis.bounding_box(), view.tab.mouse
+    view.tab.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
+    view.button("Play").click()
+    at = lambda share: (box["x"] + 7 + share * (box["width"] - 14), box["y"] + box["height"] / 2)
+    for i in range(12):
+        a, b = (.1, .5) if i % 2 else (.5, .1)
+        mouse.move(*at(a)); mouse.down(); mouse.move(*at(b), steps=20); mouse.up()
+        view.tab.wait_for_timeout(200)
+        assert -.05 < view.time - b * end < 1.5, (i, b * end, view.time)                          # it has played on since
+    view.button("Pause").click()
 
 
 def test_a_finger_jumps_too(page, file, found):
@@ -325,9 +348,35 @@ def test_an_attribute_has_a_curve_of_its_own(page, file, found):
     button.click()
     view.curve(name).first.wait_for()
     assert button.get_attribute("aria-pressed") == "true"
-    if name in view.values()["weights"]: np.testing.assert_allclose(list(view.values()["weights"][name]), explain(KITE, name, found.encoder, num_frames=16).saliency[0], atol=1e-5)
+    np.testing.assert_allclose(list(view.values()["weights"][name]), explain(KITE, name, found.encoder, num_frames=16).saliency[0], atol=1e-5)
     button.click()
     assert view.curve(name).count() == 0 or not view.curve(name).first.is_visible()
+
+
+def bars(view, part):
+    "Share of its track that each bar of a part fills, by the number beside it."
+    read = "rows => rows.map(r => [Number(r.querySelector('.figure').textContent), new DOMMatrix(r.querySelector('.value').style.transform).a])"
+    return view.tab.locator(f"{part} .bar").evaluate_all(read)
+
+
+def test_bars_start_at_zero(page, found, tmp_path):
+    e = replace(found.also("a boat"), attributes=[("kite", .3), ("boat", .1), ("night", -.2)])
+    assert e.scores[-1] < 0
+    view = View(page(offline=True), e.to_html(tmp_path/"page.html"))
+    longest = max(e.cosine.max(), 1e-6)
+    for score, share in bars(view, ".concepts"): assert share == pytest.approx(max(score, 0) / longest, abs=5e-3)
+    assert bars(view, ".attributes") == [[.3, 1], [.1, pytest.approx(1 / 3, abs=1e-3)], [-.2, 0]]
+    view.tab.get_by_role("group", name="Scale").get_by_text("Cosine").click()
+    now = view.tab.locator(".now .row").evaluate_all("rows => rows.map(r => [Number(r.querySelector('.figure').textContent), new DOMMatrix(r.querySelector('.value').style.transform).a])")
+    assert all(share == 0 for v, share in now if v < 0) and any(share > 0 for _, share in now)
+
+
+def test_what_is_nowhere_in_the_clip_has_a_flat_lane_and_no_border(page, found, tmp_path):
+    e = found.also("a boat").without(*NAMES)
+    view = View(page(offline=True), e.to_html(tmp_path/"page.html"))
+    heights = view.tab.evaluate("[...document.querySelectorAll('.lanes .most, .lanes .faint')].map(p => p.getBBox().height)")
+    assert heights and max(heights) < 2
+    assert view.tab.evaluate("[...document.querySelectorAll('.thumbnail')].every(t => getComputedStyle(t).getPropertyValue('--best') === 'transparent')")
 
 
 def test_concepts_are_hidden_renamed_removed(page, file):
@@ -481,6 +530,7 @@ def test_names_are_only_ever_text(page, hostile, tmp_path, width):
     assert tab.locator(".bike-viewer :is(script, iframe, object, embed)").count() == 0 and tab.locator(".bike-viewer img[src=x]").count() == 0
     assert tab.evaluate("[...document.querySelectorAll('.bike-viewer *')].every(e => [...e.attributes].every(a => !a.name.startsWith('on')))")
     assert overflow(tab) == []
+    assert tab.get_by_text("never taught: ").first.is_visible()                                 # a long word among them
     heights = tab.evaluate("document.documentElement.scrollHeight")
     assert heights < 12_000, heights                                                            # a name of 10,000 letters is elided
     assert page.abroad == []
@@ -551,6 +601,19 @@ def test_the_shortest_clips(page, found, tiny, tmp_path, frames):
     view.temperature(.5)
 
 
+@pytest.mark.parametrize("width,frames", [(1280, 1), (1280, 16), (390, 16)])
+def test_a_page_opens_with_picture_number_and_strip_of_one_frame(page, tiny, tmp_path, width, frames):
+    e = explain(KITE, NAMES[:2], tiny, num_frames=frames)
+    view = View(page(offline=True, width=width), e.to_html(tmp_path/"page.html"))
+    view.tab.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
+    assert view.time == pytest.approx(e.times[0], abs=1e-3)
+    view.tab.wait_for_function("t => Math.abs(document.querySelector('video').currentTime - t) < .01", arg=float(e.times[0]))
+    drawn = view.tab.evaluate("[...document.querySelectorAll('.thumbnail')].map(t => t.classList.contains('current'))")
+    assert sum(drawn) <= 1 and (len(drawn) < frames or drawn[0])                                # none where the first frame is not drawn
+    view.button("Play").click()
+    view.until("v.playing && v.time > 0 && v.time < 2.5")                                       # from the beginning, not from the first frame
+
+
 def test_a_part_of_a_long_clip(page, tiny, tmp_path):
     e = explain(KITE, NAMES[:2], tiny, num_frames=6, start=2, end=5)
     view = View(page(offline=True), e.to_html(tmp_path/"page.html"))
@@ -576,6 +639,20 @@ def test_two_clips_side_by_side(page, found, tiny, tmp_path):
                 assert shown["scores"][name] == pytest.approx(s, abs=1e-5)
         for name in (KITE.name, GUITAR.name): view.tab.get_by_label(f"Viewer of {name}").first.wait_for()
         assert axe(view.tab) == []
+
+
+def test_the_map_offers_what_its_panel_holds(page, found, tiny, tmp_path):
+    other = explain(GUITAR, NAMES, tiny, num_frames=9)
+    here, there = ({n for n, _ in e.attributes} - set(NAMES) for e in (found, other))
+    name = sorted(here - there)[0]
+    view = View(page(offline=True), to_html([found, other], tmp_path/"page.html"))
+    view.button(f"Show when {name} is visible").click()
+    options = lambda: view.tab.get_by_role("combobox", name="Concept of the map").locator("option").all_text_contents()
+    assert name in options()
+    view.tab.get_by_role("combobox", name="Panel of the map").select_option("1")
+    assert options() == NAMES
+    view.tab.get_by_role("combobox", name="Panel of the map").select_option("0")
+    assert name in options()
 
 
 def test_long_clips_of_many_frames_and_concepts(page, tiny, tmp_path):

@@ -164,6 +164,11 @@ test("cosines share one scale from 0 to 1, whose zero is a cosine of zero if the
   near(m.scaledCosine([[.2, .2]])[0], [0, 0]);
   assert.ok(m.scaledCosine([[.1, NaN]])[0].every(Number.isNaN));
   assert.deepEqual(m.scaledCosine([]), []);
+  near(m.scaledCosine([[0, .1]], .4)[0], [0, .25]);                      // the best of the clip is elsewhere
+  near(m.scaledCosine([[.1, .3]], .2)[0], [0, 1]);
+  near(m.scaledCosine([[-.3, -.1]], .4)[0], [0, 0]);
+  near(m.scaledCosine([[-.3, -.1]], -.2)[0], [0, 1]);                    // never turned round, never divided by nothing
+  near(m.scaledCosine([[-.3, -.3]], -.3)[0], [0, 0]);
 });
 
 test("a linear scale goes there and back, and back never beyond its ends", () => {
