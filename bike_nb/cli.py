@@ -37,7 +37,9 @@ def _of_the_machine(error):
     "A sentence about what PyTorch says when the machine is too small; None for other errors."
     if type(error).__name__ == "OutOfMemoryError":
         return "the memory of the GPU is full: lower the batch size (--set data.batch_size=…, --batch), or close other programs."
-    if "DataLoader worker" in str(error):
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "the memory of this machine is full: lower the batch size (--set data.batch_size=…, --batch), or close other programs."
+    if "DataLoader worker (pid" in str(error):
         return "a process that reads videos has died, probably for want of memory: use fewer of them (--set data.workers=…, --workers)."
 
 # %% ../nbs/12_cli.ipynb #1dfa0ce4
@@ -56,7 +58,7 @@ def run(function,         # does the work of a command
     except ValueError as error:
         if not _is_ours(error): raise
         _stop(_sentence(error))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not (said := _of_the_machine(error)): raise
         _stop(said)
     except BrokenPipeError: raise  # the reader of our output has left, as in `| head`; typer ends quietly
@@ -76,8 +78,9 @@ def _concepts(text, file):
 def _save(explanation, folder, name, csv=False, jsonl=False, html=False, film=False):
     "Write picture, JSON and what else was asked for; yield each path as soon as it is written."
     folder.mkdir(parents=True, exist_ok=True)
+    from bike_nb.explain import png
     picture = folder / f"{name}.png"
-    explanation.plot().savefig(picture, dpi=130)
+    picture.write_bytes(png(explanation.plot(), 130))
     yield picture
     yield explanation.to_json(folder / f"{name}.json")
     if csv: yield explanation.to_csv(folder / f"{name}.csv")
@@ -131,10 +134,10 @@ def _say(text):
 
 # %% ../nbs/12_cli.ipynb #ec2cf6e4
 def _train(config, changes, name, device, progress):
-    "Train, and say where the best model is."
+    "Train, and say where the best model is; where nothing was trained, as with evaluate=true, there is none."
     from bike_nb.training import TrainConfig, fit
     result = fit(TrainConfig.from_yaml(config, changes), name, device, progress=progress)
-    _say(f"{result}\nthe best model: {result.checkpoint}")
+    _say(f"{result}\nthe best model: {result.checkpoint}" if result.checkpoint.exists() else result)
 
 # %% ../nbs/12_cli.ipynb #722e11b5
 _SET = typer.Option([], "--set", help="Change a key of the experiment: --set data.train_root=/my/frames --set epochs=2; as often as needed.")
@@ -162,13 +165,8 @@ def _untrained(config):
 # %% ../nbs/12_cli.ipynb #7b3ca442
 def _model(checkpoint, config, device, attributes_checkpoint=None):
     "The model to test."
-    from bike_nb import model
-    from bike_nb.training import load_trained
-    if checkpoint == "untrained": return _untrained(config).to(device).eval()
-    path = model.fetch_release(checkpoint) if checkpoint in model.RELEASES else Path(checkpoint).expanduser()
-    if not path.is_file(): return model.load(checkpoint, device)
-    if attributes_checkpoint is None: return load_trained(path, config.network, device)
-    return model.load_official(path, config.network.sim_header, config.network.interaction, attributes_checkpoint).to(device).eval()
+    from bike_nb.evaluation import _model_of
+    return _model_of(_untrained(config) if checkpoint == "untrained" else checkpoint, config, attributes_checkpoint, device)
 
 # %% ../nbs/12_cli.ipynb #08f4d97e
 def _attributes_from(text):
@@ -177,10 +175,12 @@ def _attributes_from(text):
     return text if text is None or text.endswith(".json") else Lexicon.load(text)
 
 # %% ../nbs/12_cli.ipynb #0fe15733
-def _check_folders(*paths):
+def _check_files(scores, json): # of --scores and --json; None: not asked for
     "Say before the work, not after it, that a file cannot be written."
-    for path in filter(None, paths):
+    for path in filter(None, (scores, json)):
         if not path.expanduser().absolute().parent.is_dir(): raise typer.BadParameter(f"{path}: there is no folder {path.parent}")
+        if path.expanduser().is_dir(): raise typer.BadParameter(f"{path} is a folder: name a file")
+    if scores and scores.suffix not in (".npz", ".json"): raise typer.BadParameter(f"--scores {scores}: the file should end in .npz or .json")
 
 # %% ../nbs/12_cli.ipynb #64fa1ff4
 def _figures(found, **more)->dict:
@@ -218,14 +218,14 @@ def test(
     checkpoint: str = typer.Argument(..., help="A checkpoint of train or of the official code, a folder of save_pretrained, a name such as bike-k400-vit-b-16-f8, "
                                      'or "untrained": the pre-trained CLIP from which training starts.'),
     set_: List[str] = _SET, # KEY=VALUE, each a change of the experiment
-    clips: int = typer.Option(1, help="Clips of a video, each of num_segments frames."),
+    clips: int = typer.Option(1, min=1, help="Clips of a video, each of num_segments frames."),
     crops: int = typer.Option(1, help="Crops of a frame: 1, 3, 5 or 10. The views are clips × crops."),
     dense: Optional[bool] = typer.Option(None, "--dense/--uniform", help="Frames from a window of 128, or spread over the video [default: as the experiment says]."),
     classes: Optional[str] = typer.Option(None, help="Other class names: a shipped list (kinetics400, ucf101, hmdb51, activitynet, charades, kinetics600-split1, …) or a file."),
     attributes: Optional[str] = typer.Option(None, help="For the attributes branch: a JSON file (see attributes), or a lexicon (imagenet, kinetics400, world, a text file) "
                                              "to find them in [default: the experiment's attributes_val_path, if the model has that branch]."),
     attributes_checkpoint: Optional[Path] = typer.Option(None, help="A second official checkpoint, of the attributes branch."),
-    weight: float = typer.Option(.7, help="Of the video branch where both look; the rest is the attributes'."),
+    weight: float = typer.Option(.7, min=0, max=1, help="Of the video branch where both look; the rest is the attributes'."),
     mask: Optional[str] = typer.Option(None, help="Tokens that vote in concept spotting: all (official), sentence, words [default: as the experiment says]."),
     zero_shot: bool = typer.Option(False, "--zero-shot", help="Add the zero-shot figures: frame by frame, over all classes and in the ten official halves."),
     precision: str = typer.Option("fp32", help="Of the image tower: fp32, bf16 or fp16."),
@@ -235,7 +235,7 @@ def test(
     quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
 ):
     "Test a model on the list of an experiment: figures with 95 % intervals. Several GPUs: torchrun --nproc_per_node 8 -m bike_nb test CONFIG CKPT"
-    _check_folders(scores, json)
+    _check_files(scores, json)
     changes = [*set_, *([f"data.label_list={classes}", "data.num_classes=null"] if classes else [])]
     run(_test, config, checkpoint, changes, scores, json, device, attributes, attributes_checkpoint, clips=clips, crops=crops, dense=dense, weight=weight,
         mask=mask, zero_shot=zero_shot, precision=precision, progress=not quiet)
@@ -262,13 +262,13 @@ def _fuse(video, attributes, weight, every, scores, json):
 def fuse(
     video: Path = typer.Argument(..., help="Scores of the video branch, written by test --scores."),
     attributes: Path = typer.Argument(..., help="Scores of the attributes branch, for the same videos in the same order."),
-    weight: float = typer.Option(.7, help="Of the video branch; the rest is the attributes'."),
+    weight: float = typer.Option(.7, min=0, max=1, help="Of the video branch; the rest is the attributes'."),
     sweep: bool = typer.Option(False, "--sweep", help="Print the figures at every weight from 0 to 1."),
     scores: Optional[Path] = typer.Option(None, help="Write the fused scores (.npz or .json)."),
     json: Optional[Path] = typer.Option(None, help="Write the figures."),
 ):
     "Fuse stored scores of two tests: weight · video + (1 - weight) · attributes."
-    _check_folders(scores, json)
+    _check_files(scores, json)
     run(_fuse, video, attributes, weight, sweep, scores, json)
 
 # %% ../nbs/12_cli.ipynb #3cddd59d

@@ -295,6 +295,21 @@ def test_what_was_trained_here_is_the_same_in_every_layout(frames):
     again = bike("train", "own.yaml", "--name", "x", "--quiet", "--device", "cpu")                      # done: it only says so again
     assert again.splitlines()[-1] == said.splitlines()[-1]
     assert "choose another name" in bike("train", "own.yaml", "--name", "x", "--quiet", "--set", "lr=1", code=1)
+    assert "model" not in bike("train", "own.yaml", "--name", "y", "--quiet", "--set", "evaluate=true")   # nothing was trained, so there is no best model
+
+
+def test_both_trained_branches_are_tested_from_python_and_the_shell(frames):
+    from bike_nb.evaluation import test_model
+    from bike_nb.training import TrainConfig
+    own_yaml("own.yaml", frames, input_size=96)
+    for part in ("train", "val"): bike("attributes", "--config", "own.yaml", "--split", part, "--frames", 2, "--out", "a.json", "--quiet")
+    sets = ["branch=both", "attributes_train_path=a.json", "attributes_val_path=a.json"]
+    said = [x for s in sets for x in ("--set", s)]
+    bike("train", "own.yaml", "--name", "b", "--quiet", "--device", "cpu", *said)
+    shell, report, _ = scores_of("own.yaml", "exps/k400/tiny/b/model_best.pt", *said)
+    found = test_model(TrainConfig.from_yaml("own.yaml", sets), "exps/k400/tiny/b/model_best.pt", device="cpu")
+    assert report["settings"]["branches"] == found.settings["branches"] == "video + attributes"
+    np.testing.assert_allclose(found.scores, shell["scores"], rtol=0, atol=1e-6)
 
 
 def test_untrained_attributes_fuse_and_classes(frames):
@@ -324,17 +339,33 @@ def test_mistakes_in_experiments_are_one_sentence(frames):
     Path("bad.yaml").write_text("data: [")
     for args, says in (("train gone.yaml", "gone.yaml"), ("train bad.yaml", "bad.yaml"), ("train own.yaml --set epoch=1", "solver.epochs"), ("train own.yaml --set lr", "key=value"),
                        ("train own.yaml --set train_root=nowhere", "nowhere"), ("train own.yaml --device abacus", "abacus"), ("test own.yaml nothing.pt", "nothing.pt"),
-                       ("test own.yaml untrained --crops 4", "crops"), ("test own.yaml untrained --weight 2 --attributes world", "weight"), ("test own.yaml untrained --mask none", "mask"),
+                       ("test own.yaml untrained --crops 4", "crops"), ("test own.yaml untrained --mask none", "mask"),
                        ("test own.yaml untrained --attributes gone.json", "gone.json"), ("test own.yaml untrained --attributes nolexicon", "nolexicon"),
                        ("test own.yaml untrained --precision fp8", "fp8"), ("test own.yaml untrained --set input_size=224", "96"), ("test own.yaml own.yaml", "own.yaml"),
+                       ("test own.yaml untrained --attributes-checkpoint gone.pt", "gone.pt is a second checkpoint"), ("test own.yaml tiny --attributes-checkpoint gone.pt", "gone.pt"),
                        ("fuse gone.npz gone.npz", "gone.npz"), ("attributes --config own.yaml --set val_list=null", "val_list")):
         quiet = [] if args.startswith("fuse") else ["--quiet"]
         said = bike(*args.split(), *quiet, code=1)
         assert says in said and len([l for l in said.strip().splitlines() if not l.startswith("note:")]) == 1, (args, said)
-    assert "no folder" in bike("test", "own.yaml", "untrained", "--scores", "no/s.npz", code=2)
     Path("empty").mkdir()
+    for args, says in (("--scores no/s.npz", "no folder"), ("--scores s.csv", "should end in .npz or .json"), ("--json empty", "is a folder"), ("--weight 7", "--weight"), ("--clips 0", "--clips"), ("--clips -2", "--clips")):
+        assert says in bike("test", "own.yaml", "untrained", *args.split(), code=2), args
+    said = bike("test", "own.yaml", "untrained", "--quiet", "--set", "image_tmpl={:04d}.png", code=1)
+    assert said.splitlines()[-1].endswith("the notes above say why.") and "note: " in said and "check data.image_tmpl" in said
     said = bike("train", "own.yaml", "--quiet", "--set", "workers=1", "--set", "train_root=empty", "--set", "output_path=other", code=1)
     assert "videos in a row cannot be read" in said and len(said.strip().splitlines()) == 1, said        # raised in a worker process
+
+
+@pytest.mark.parametrize("error, says", [
+    (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "want of memory"), (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "want of memory"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), "memory of this machine is full"), (MemoryError(), "memory of this machine is full"),
+    (RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\nRuntimeError: stack expects each tensor to be equal size"), None)])
+def test_a_small_machine_is_a_sentence_and_a_bug_a_traceback(error, says, capsys):
+    import typer
+    from bike_nb.cli import run
+    def fails(): raise error
+    with pytest.raises(typer.Exit if says else RuntimeError): run(fails)
+    assert says in capsys.readouterr().err if says else not capsys.readouterr().err
 
 
 def torchrun(*args, script=("-m", "bike_nb"), seconds=100):
