@@ -1096,13 +1096,26 @@ class WorldError(ValueError): "What was asked of the world cannot be drawn or wr
 
 def _level(difficulty):
     "The dial's position; `WorldError` if it has no such."
-    if difficulty in range(len(DIFFICULTY)): return DIFFICULTY[difficulty]
+    if isinstance(difficulty, (int, np.integer)) and difficulty in range(len(DIFFICULTY)): return DIFFICULTY[difficulty]
     raise WorldError(f"difficulty is {difficulty!r}: the dial goes from 0 (easy) over 1 (standard) to {len(DIFFICULTY) - 1}")
 
 def _known(name):
     "An action by its name; `WorldError` if there is none."
-    if name not in ANY: raise WorldError(f"no action {name!r} in the world; it knows: {', '.join(ANY)}")
+    if not isinstance(name, str) or name not in ANY: raise WorldError(f"no action {name!r} in the world; it knows: {', '.join(ANY)}")
     return ANY[name]
+
+# %% ../nbs/11_world.ipynb #9a91b14e
+def _check_duration(duration):
+    "`WorldError` unless it is a number of seconds."
+    if isinstance(duration, (int, float, np.number)) and 0 < duration < math.inf: return
+    raise WorldError(f"duration is {duration!r}: give a number of seconds above 0")
+
+def _check_span(span):
+    "`WorldError` unless it is a lowest and a highest fraction of a clip."
+    try:
+        if 0 < span[0] <= span[1] <= 1 and len(span) == 2: return
+    except (TypeError, LookupError): pass
+    raise WorldError(f"span is {span!r}: give the lowest and the highest fraction of the clip that the action fills, as in (.2, .5)")
 
 # %% ../nbs/11_world.ipynb #53b17c2c
 def _lots(rng, chance):
@@ -1188,11 +1201,13 @@ def sample_clip(seed:int, # the clip is a function of this number and of the oth
                 difficulty=1, # 0 easy, 1 standard, 2, 3 hard
                 place=None, # one of SCENES: the action in close-up before a plain backdrop, the other shots show the place
                )->Clip:
-    "Write the script of a clip; `WorldError` if there is no such action, difficulty or place."
+    "Write the script of a clip; `WorldError` if there is no such action, difficulty, place, span or duration."
     rng, level = random.Random(f"world {seed}"), _level(difficulty)
+    span = level.span if span is None else span
+    _check_duration(duration); _check_span(span)
     name = rng.choice(list(ACTIONS)) if action is None else action
     _known(name)
-    length = rng.uniform(*(span or level.span)) * duration
+    length = rng.uniform(*span) * duration
     if place is not None: _check_place(name, place)
     start = rng.uniform(0, duration - length)
     main = _shot(rng, 0, duration, level, "plain" if place else _scene_for(rng, name), held_out)
@@ -1281,6 +1296,7 @@ def _choose(rng, actions, pool):
     if isinstance(actions, int):
         if not 1 <= actions <= len(pool): raise WorldError(f"actions is {actions}: from 1 to {len(pool)}")
         return rng.sample(pool, actions)
+    if not isinstance(actions, (list, tuple, dict)): raise WorldError(f"actions is {actions!r}: give a number, or a list of names")
     for name in actions: _known(name)
     if not actions: raise WorldError("actions is an empty list: name at least one")
     return rng.sample(list(actions), len(actions))
@@ -1331,6 +1347,7 @@ def sample_many(seed:int,          # the clip is a function of this number and o
                )->Clip:
     "A clip of several different actions, some of them at the same time if `overlap`; `WorldError` as `sample_clip`."
     rng, level = random.Random(f"many {seed}"), _level(difficulty)
+    _check_duration(duration)
     groups = _grouped(rng, _choose(rng, actions, SINGLE_FRAME), overlap)
     cuts, shots, events = _cuts(rng, len(groups), duration), [], []
     for group, a, b in zip(groups, cuts, cuts[1:]):
@@ -1347,6 +1364,7 @@ def sample_untrimmed(seed:int,        # the clip is a function of this number an
                     )->Clip:
     "A long clip of many shots in which actions happen one after another, with nothing much in between; `WorldError` as `sample_clip`."
     rng, level = random.Random(f"untrimmed {seed}"), _level(difficulty)
+    _check_duration(duration)
     some = isinstance(actions, int) and actions > 0
     names = [rng.choice(SINGLE_FRAME) for _ in range(actions)] if some else _choose(rng, actions, SINGLE_FRAME)
     cuts, shots, events = _cuts(rng, 2 * len(names) + 1, duration), [], []

@@ -285,6 +285,10 @@ def test_the_same_probe_sees_what_there_is_to_see():
 @pytest.mark.parametrize("ask, says", [
     (lambda: world.sample_clip(0, "knitting"), "no action 'knitting'"), (lambda: world.sample_clip(0, difficulty=4), "difficulty is 4"),
     (lambda: world.sample_clip(0, "sailing a boat", place="city"), "only in beach"), (lambda: world.sample_clip(0, "juggling balls", place="moon"), "the places are meadow"),
+    (lambda: world.sample_clip(0, span=(1.2, 1.5)), "span is"), (lambda: world.sample_clip(0, span=(0, 0)), "span is"), (lambda: world.sample_clip(0, span=.5), "span is 0.5"),
+    (lambda: world.sample_clip(0, difficulty=1.), "difficulty is 1.0"), (lambda: world.sample_clip(0, ["juggling balls"]), "no action"), (lambda: world.sample_clip(0, duration=0), "duration is 0"),
+    (lambda: world.sample_many(0, duration=-1), "duration is -1"), (lambda: world.sample_untrimmed(0, duration="6"), "duration is '6'"), (lambda: world.sample_many(0, 2.5), "actions is 2.5"),
+    (lambda: world.sample_untrimmed(0, 2.5), "actions is 2.5"), (lambda: world.sample_many(0, "flying a kite"), "actions is 'flying a kite'"),
     (lambda: world.sample_many(0, 0), "actions is 0"), (lambda: world.sample_many(0, 99), "from 1 to 14"), (lambda: world.sample_many(0, []), "empty list"),
     (lambda: world.sample_untrimmed(0, ["knitting"]), "no action 'knitting'")])
 def test_bad_requests_say_what_is_wrong(ask, says):
