@@ -38,11 +38,18 @@ def _check_temperature(temperature):
     if not positive: raise ValueError(f"`temperature` must be a number above 0 (the paper uses 0.01), not {temperature!r}.")
 
 # %% ../nbs/03_spotting.ipynb #e7a8384a
+def _bfloat16_pays(device):
+    "Is a product in bfloat16 quick here? Of the CPU, torch's own library for products (oneDNN) knows; torch has no public name for the question."
+    if device.type != "cpu": return True
+    try: return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError): return False
+
+# %% ../nbs/03_spotting.ipynb #e2400c72
 def _dtypes(*tensors):
     "The type of sums and results, and the type of the big products."
     common = reduce(torch.promote_types, (x.dtype for x in tensors))
     work = torch.promote_types(common, torch.float32)
-    return work, common if common == torch.bfloat16 else work
+    return work, common if common == torch.bfloat16 and _bfloat16_pays(tensors[0].device) else work
 
 # %% ../nbs/03_spotting.ipynb #1a92ba3c
 def _exact(x):

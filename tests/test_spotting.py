@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from bike_nb import spotting
 from bike_nb.spotting import concept_spotting, mean_pooling, saliency, token_saliency
 
 # sizes that leave the pieces uneven: several groups of classes, several groups of videos
@@ -160,6 +161,17 @@ def test_the_inputs_stay_as_they_are():
     before = [x.detach().clone() for x in given]
     concept_spotting(*given, mask=ragged_mask(5, 9)).sum().backward()
     for x, y in zip(given, before): assert torch.equal(x, y)
+
+
+def test_bfloat16_is_multiplied_only_where_that_is_quick(monkeypatch):
+    "Without instructions for it, a CPU is many times slower in bfloat16 than in float32."
+    half, cuda = torch.ones(1, dtype=torch.bfloat16), torch.ones(1, dtype=torch.bfloat16, device="meta")
+    for pays, product in ((False, torch.float32), (True, torch.bfloat16)):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: pays)
+        assert spotting._dtypes(half, half) == (torch.float32, product) and spotting._dtypes(cuda, cuda) == (torch.float32, torch.bfloat16)
+        assert spotting._dtypes(half, half.float()) == (torch.float32, torch.float32)
+        f, w, c = (torch.randn(*s, generator=torch.Generator().manual_seed(1)).bfloat16() for s in ((2, 5, 16), (3, 7, 16), (3, 16)))
+        assert (concept_spotting(f, w, c) - textbook(f.double(), w.double(), c.double())).abs().max() < (1e-6 if not pays else .05)
 
 
 @pytest.mark.parametrize("masked", [False, True])
