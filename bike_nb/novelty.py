@@ -99,7 +99,8 @@ def chart(rng, size):  # numpy Generator; pixels of a side
 def _surfaces(rng, size):
     "Plain colours and noise."
     full = lambda c: np.full((size, size, 3), c, np.uint8)
-    soft = lambda: np.repeat(np.repeat(rng.integers(0, 256, (size // 12, size // 12, 3)), 12, 0), 12, 1).astype(np.uint8)
+    n = -(-size // 12)
+    soft = lambda: np.repeat(np.repeat(rng.integers(0, 256, (n, n, 3)), 12, 0), 12, 1)[:size, :size].astype(np.uint8)
     plain = {"plain white": lambda: full(255), "plain black": lambda: full(0), "plain grey": lambda: full(rng.integers(40, 220)),
              "plain colour": lambda: full(rng.integers(0, 256, 3))}
     noise = {"noise": lambda: rng.integers(0, 256, (size, size, 3)).astype(np.uint8), "noise in blocks": soft}
@@ -127,8 +128,7 @@ def _each(f, frames):
     return np.stack([np.asarray(f(Image.fromarray(x))) for x in frames])
 
 def _turned(frames):
-    on_its_side = np.rot90(frames, axes=(1, 2)) if frames.shape[1] == frames.shape[2] else frames.transpose(0, 2, 1, 3)
-    return {"upside down": frames[:, ::-1], "turned by 90°": on_its_side}
+    return {"upside down": frames[:, ::-1], "turned by 90°": np.rot90(frames, axes=(1, 2))}
 
 # %% ../nbs/14_novelty.ipynb #6aadc2e6
 def _recoloured(frames):
@@ -147,13 +147,13 @@ def _reframed(frames):
     (H, W), k = frames.shape[1:3], max(1, frames.shape[2] // 3)
     part = lambda p: p.crop((k, k, 2 * k, 2 * k)).resize((W, H), Image.Resampling.BICUBIC)
     four = [np.roll(frames[:, ::2, ::2], i, 0) for i in range(4)]
-    mosaic = np.concatenate([np.concatenate(four[:2], 2), np.concatenate(four[2:], 2)], 1)
+    mosaic = np.concatenate([np.concatenate(four[:2], 2), np.concatenate(four[2:], 2)], 1)[:, :H, :W]
     return {"a ninth, enlarged": _each(part, frames), "four in one": mosaic}
 
 # %% ../nbs/14_novelty.ipynb #ef83a3d6
 def changed(frames,   # uint8 (T,H,W,3)
             seed=0,   # of the noise
-           )->dict:   # {change: the same shape}
+           )->dict:   # {change: the same shape; turned by 90°, height and width change places}
     "Frames as no training has shown them, ten ways."
     return _turned(frames) | _recoloured(frames) | _spoiled(frames, np.random.default_rng(seed)) | _reframed(frames)
 
@@ -237,8 +237,8 @@ def fit_cloud(x,        # (N,C) features
     mean, scale = x.mean(0), _spread(x)
     z = (x - mean) / scale
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
-    k = int(min(rank, len(x) // 2, x.shape[1] - 1))
-    cloud = dict(mean=mean, scale=scale, basis=vectors[:, :-k - 1:-1], variance=values[:-k - 1:-1], rest=values[:-k].mean()[None])
+    k = max(0, int(min(rank, len(x) // 2, x.shape[1] - 1, (values > 1e-6 * values[-1]).sum() - 1)))
+    cloud = dict(mean=mean, scale=scale, basis=vectors[:, ::-1][:, :k], variance=values[::-1][:k], rest=values[:len(values) - k].mean()[None])
     return {n: np.ascontiguousarray(v, np.float16 if n == "basis" else np.float32) for n, v in cloud.items()}
 
 # %% ../nbs/14_novelty.ipynb #9a13c41e
@@ -357,7 +357,9 @@ class Novelty:
 def clip_features(encoder, clips,   # an `Encoder`; clips as `fit_novelty` takes them
                   layers,           # modules of its image tower
                  )->list:           # of (T,C), one a clip
-    "Features of each clip; of an array (N,H,W,3), each frame is a clip of its own."
+    "Features of each clip; of an array (N,H,W,3), each frame is a clip of its own. `NoveltyError` for what is no list."
+    if hasattr(clips, "frames") or not hasattr(clips, "__iter__"):
+        raise NoveltyError(f"A novelty is fitted to many clips, not to one {type(clips).__name__}: give a list of them, or single frames as one array (N,H,W,3).")
     if getattr(clips, "ndim", 0) == 4: return list(frame_features(encoder, clips, layers)[:, None])
     return [frame_features(encoder, c, layers) for c in clips]
 
@@ -384,6 +386,11 @@ def _rows(features, what):
     return x
 
 # %% ../nbs/14_novelty.ipynb #75855754
+def _affordable(rank, channels, size=280_000):
+    "How many directions of so many channels fit into a file of `size` bytes: two bytes a number, beside mean, scale and test picture."
+    return max(0, min(rank, (size - 12 * channels) // (2 * channels)))
+
+# %% ../nbs/14_novelty.ipynb #67ef8ce7
 def fit_novelty(encoder, # an `Encoder`
                 clips, # of the kind it was trained on: `Video`s, or uint8 (T,H,W,3), or lists of pictures; or single frames as one array (N,H,W,3)
                 fresh=None, # others of that kind, for the scale; None: every third of `clips`
@@ -396,9 +403,11 @@ def fit_novelty(encoder, # an `Encoder`
     x, y = _rows(known, "frames to fit"), _rows(new, "fresh frames")
     with listen(encoder, layers) as heard: encoder.encode_video(probe_frame())
     parts = np.split(x, np.cumsum([v[0].shape[1] for v in heard.values()])[:-1], axis=1)
-    clouds = [fit_cloud(p, min(rank, 120_000 // x.shape[1])) for p in parts]
+    clouds = [fit_cloud(p, _affordable(rank, x.shape[1])) for p in parts]
+    with np.errstate(divide="ignore", invalid="ignore"): distance = joint_distance(y, clouds)
+    if not np.isfinite(distance).all(): raise NoveltyError("The frames to fit are all alike, so that nothing lies near or far: give clips that differ.")
     facts = dict(fit=dict(clips=len(known), frames=len(x)), fresh=dict(clips=len(new), frames=len(y)))
-    return Novelty(encoder.name, layers, clouds, np.quantile(joint_distance(y, clouds), LEVELS), joined(heard)[0], facts)
+    return Novelty(encoder.name, layers, clouds, np.quantile(distance, LEVELS), joined(heard)[0], facts)
 
 # %% ../nbs/14_novelty.ipynb #2f19016d
 def _numbers(novelty):
@@ -417,12 +426,16 @@ def _in_words(novelty):
 def save_novelty(novelty,      # a `Novelty`
                  folder,       # as a rule that of the model; made if it is not there
                 )->Path:       # the folder
-    "Write `novelty.safetensors` (the numbers, below 300 kB) and `novelty.json` (for readers)."
+    "Write `novelty.safetensors` (the numbers: below 300 kB, for up to 23,000 channels) and `novelty.json` (for readers), both or neither; `NoveltyError` where that is impossible."
+    from bike_nb.encoder import replacing
     from safetensors.numpy import save
     folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder/"novelty.safetensors").write_bytes(save(_numbers(novelty)))
-    (folder/"novelty.json").write_text(json.dumps(_in_words(novelty), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder/"novelty.safetensors") as numbers, replacing(folder/"novelty.json") as words:
+            numbers.write_bytes(save(_numbers(novelty)))
+            words.write_text(json.dumps(_in_words(novelty), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as e: raise NoveltyError(f"The novelty cannot be saved to {folder} ({e.strerror or e}): free the place, or name another folder.") from None
     return folder
 
 # %% ../nbs/14_novelty.ipynb #e82cae19
@@ -464,7 +477,8 @@ def find_novelty(encoder,      # an `Encoder`
     if getattr(encoder, "novelty", None) is not None: return encoder.novelty
     if not hasattr(getattr(encoder, "model", None), "visual"): return None
     if (folder := _files_beside(encoder, model)) is None: return None
-    novelty = load_novelty(folder)
+    try: novelty = load_novelty(folder)
+    except NoveltyError as e: return warnings.warn(f"{e} They are left out.", stacklevel=2)
     novelty.model = encoder.name # the folder may have been renamed
     if novelty.fits(encoder): return novelty
     if isinstance(model, (str, Path)):

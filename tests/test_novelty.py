@@ -130,6 +130,38 @@ def test_a_channel_that_is_silent_in_training_does_not_divide_by_zero():
     loud[:, 3] = 1
     assert np.isfinite(cloud_distance(loud, **cloud)).all() and (cloud_distance(loud, **cloud) > 3 * cloud_distance(x[:5], **cloud)).all()
 
+def test_clips_that_stand_still_have_few_directions_and_still_a_measure(resnet):
+    "Twenty-four frames that differ, each ten times: no direction without variance, no NaN."
+    clips = [np.repeat(draw(7_700_000 + i, 1, 1), 10, 0) for i in range(36)]
+    n = fit_novelty(resnet, clips)
+    assert all(c["basis"].shape[1] < 24 and (c["variance"] > 0).all() and c["rest"] > 0 for c in n.clouds)
+    assert np.isfinite(n.quantiles).all() and not n.score(clips[0], resnet).flagged and n.score(strangers(0, n=4)["checks"], resnet).flagged
+    with pytest.raises(NoveltyError, match="all alike"): fit_novelty(resnet, [clips[0]] * 20, clips)
+    assert fit_cloud(np.random.default_rng(0).normal(size=(50, 6)), 0)["basis"].shape == (6, 0)
+
+def test_changes_and_strangers_keep_their_shapes():
+    for h, w in ((60, 80), (97, 97), (91, 64)):
+        x = np.random.default_rng(0).integers(0, 256, (4, h, w, 3), dtype=np.uint8)
+        new = changed(x)
+        assert {k for k, v in new.items() if v.shape != x.shape} <= {"turned by 90°"}
+        for a, b in zip(x, new["turned by 90°"]): np.testing.assert_array_equal(b, np.rot90(a))
+    for size in (8, 100): assert {v.shape[1:] for v in strangers(size=size, n=1).values()} == {(size, size, 3)}
+
+def test_many_channels_few_directions():
+    "A large ViT's file stays small too."
+    assert [module._affordable(64, n) for n in (1440, 6656, 10**6)] == [64, 15, 0]
+    for channels in (6656, 23_000): assert 2 * channels * module._affordable(64, channels) + 12 * channels < 290_000
+
+def test_a_failed_save_leaves_what_was_there(tmp_path, resnet, shipped, monkeypatch):
+    folder = shipped.save(tmp_path/"mine")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    def full(self, *a, **k): raise OSError(28, "No space left on device")
+    with monkeypatch.context() as m:
+        m.setattr(Path, "write_text", full)
+        with pytest.raises(NoveltyError, match="cannot be saved to .*No space left"): shipped.save(folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    with pytest.raises(NoveltyError, match="cannot be saved to"): shipped.save(folder/"novelty.json")
+
 def test_scale_is_that_of_fresh_frames():
     rng = np.random.default_rng(1)
     cloud, fresh = fit_cloud(rng.normal(size=(2000, 8)), 3), rng.normal(size=(20_000, 8))
@@ -202,6 +234,7 @@ def test_too_little_and_wrong_things_are_one_clear_sentence(resnet, frames, tmp_
                         (lambda: fit_novelty(resnet, frames, layers=["layer7"]), "newborn has no module 'layer7'"), (lambda: fit_novelty(broken, [frames] * 9), "not finite"),
                         (lambda: fit_novelty(resnet, np.concatenate([frames] * 9), frames), "24 fresh frames, and at least 100"),
                         (lambda: load_novelty("no-such-model"), "no novelty.json for no-such-model"), (lambda: load_novelty(tmp_path), "cannot be used"),
+                        (lambda: fit_novelty(resnet, Video(frames, np.arange(24.), 1., 24.)), "not to one Video"), (lambda: fit_novelty(resnet, None), "give a list"),
                         (lambda: channel_means(torch.zeros(3, 4)), r"shape \(3, 4\)")]:
         with pytest.raises(NoveltyError, match=words) as caught: call()
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
@@ -231,6 +264,11 @@ def test_a_folder_with_a_novelty_of_its_own_and_after_more_training(tiny, tmp_pa
     with pytest.warns(UserWarning, match="fitted to other weights"): e = explain(frames, "a kite", tmp_path/"mine", device="cpu")
     assert e.novelty is None and any("knows only its miniature world" in n for n in e.notes)
     assert find_novelty(moved) is None  # it is called tiny, but is not
+
+def test_a_torn_novelty_file_is_a_warning_and_no_end(tmp_path, frames):
+    shutil.copytree(TINY, tmp_path/"mine"); (tmp_path/"mine"/"novelty.json").write_text("{")
+    with pytest.warns(UserWarning, match="novelty files in .* cannot be used .*fit them anew. They are left out"): e = explain(frames, "a kite", tmp_path/"mine", device="cpu")
+    assert e.novelty is None
 
 def test_without_a_novelty_file_the_general_warning_stays(tiny, tmp_path, frames):
     for f in ("model.safetensors", "open_clip_config.json"): (tmp_path/"bare").mkdir(exist_ok=True); shutil.copy(TINY/f, tmp_path/"bare")
