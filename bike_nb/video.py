@@ -695,8 +695,8 @@ def read_video(path:str|Path, # any video file
     """Frames on the screen at the centres of `num_frames` equal segments of [start, end), or `fps` times a second.
 
     By count a frame may come more than once, by rate it does not. Anything unreadable is a `VideoError` that names the
-    file and the reason; of a damaged file the good frames are read, those that the decoder does not mark (of H.265
-    and VP9 it marks little), and a warning says what is missing."""
+    file and the reason; of a damaged file all frames are read that the decoder does not mark as spoiled (of H.265
+    and VP9 it marks few), and a warning says what is missing."""
     _check_request(path, num_frames, fps, start, end, backend)
     index, ranks, frames = _read(_scan(path), lambda index: _choose(index, num_frames, fps, start, end), backend)
     if index.damage: warnings.warn(f"{path}: {index.damage}", stacklevel=2)
