@@ -302,7 +302,12 @@ class Stage {
     if (!force && (Math.abs(this.video.currentTime - t) < 0.004 || Math.abs(this.sought - t) < 0.004)) return;
     this.video.currentTime = this.sought = t;
   }
-  play() { if (this.ready) { this.seek(); this.sought = NaN; const p = this.video.play(); if (p) p.catch(() => {}); } }
+  run() { const p = this.video.play(); if (p) p.catch(() => {}); }
+  play() { if (this.ready) { this.seek(); this.sought = NaN; this.run(); } }
+  jump() { // while it plays; a clip that had come to its end plays again
+    this.seek(true);
+    if (this.video && !this.video.hidden && this.video.paused && this.show.time < this.show.panel.end) this.run();
+  }
   pause() { if (this.video) this.video.pause(); }
   update(what) {
     if (what.layout) this.resize();
@@ -1275,6 +1280,7 @@ class Viewer {
     const { view, shows } = this;
     let top = 0, low = Infinity, high = -Infinity, hi = 1e-6;
     for (const { panel } of shows) {
+      for (const a of panel.attributes) hi = Math.max(hi, a.raw.score);
       for (const c of this.listed(panel)) {
         c.look(view, panel.meanWeights);
         hi = Math.max(hi, c.high);
@@ -1289,7 +1295,7 @@ class Viewer {
       return all.length ? all.reduce((sum, c) => sum + c.score, 0) / all.length : -Infinity;
     });
     this.order = Array.from(ranking(scores), (i) => names[i]);
-    this.longest = hi; // a score whose bar is full; all bars start at zero
+    this.longest = hi; // the score whose bar is full, a concept's or an attribute's; all bars start at zero
     const pad = Math.max((high - low) * 0.06, 1e-3);
     this.range = view.scale === "cosine" ? (high >= low ? [low - pad, high + pad] : [0, 1]) : [0, (top || 1) * 1.08];
   }
@@ -1330,7 +1336,7 @@ class Viewer {
     this.moved();
   }
   moved() {
-    if (this.playing) for (const { stage } of this.shows) if (stage) stage.seek(true);
+    if (this.playing) for (const { stage } of this.shows) if (stage) stage.jump();
     this.since = null; this.fresh = false;
     this.view.time = Number(this.shows[0].time.toFixed(4));
     this.redraw({ time: true });

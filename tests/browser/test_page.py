@@ -363,9 +363,12 @@ def test_bars_start_at_zero(page, found, tmp_path):
     e = replace(found.also("a boat"), attributes=[("kite", .3), ("boat", .1), ("night", -.2)])
     assert e.scores[-1] < 0
     view = View(page(offline=True), e.to_html(tmp_path/"page.html"))
-    longest = max(e.cosine.max(), 1e-6)
+    longest = max(e.cosine.max(), .3)
     for score, share in bars(view, ".concepts"): assert share == pytest.approx(max(score, 0) / longest, abs=5e-3)
     assert bars(view, ".attributes") == [[.3, 1], [.1, pytest.approx(1 / 3, abs=1e-3)], [-.2, 0]]
+    alone = View(page(offline=True), replace(e.also("a red car").without(*e.concepts), attributes=e.attributes).to_html(tmp_path/"alone.html"))
+    (score, share), = bars(alone, ".concepts")
+    assert share == pytest.approx(score / .3, abs=5e-3) and share < .3                          # not measured by itself
     view.tab.get_by_role("group", name="Scale").get_by_text("Cosine").click()
     now = view.tab.locator(".now .row").evaluate_all("rows => rows.map(r => [Number(r.querySelector('.figure').textContent), new DOMMatrix(r.querySelector('.value').style.transform).a])")
     assert all(share == 0 for v, share in now if v < 0) and any(share > 0 for _, share in now)
@@ -639,6 +642,17 @@ def test_two_clips_side_by_side(page, found, tiny, tmp_path):
                 assert shown["scores"][name] == pytest.approx(s, abs=1e-5)
         for name in (KITE.name, GUITAR.name): view.tab.get_by_label(f"Viewer of {name}").first.wait_for()
         assert axe(view.tab) == []
+
+
+def test_the_shorter_of_two_clips_plays_again_when_time_goes_back(page, found, tiny, tmp_path):
+    short = explain(KITE, NAMES, tiny, num_frames=4, end=1)
+    view = View(page(offline=True), to_html([short, found], tmp_path/"page.html"))
+    view.tab.wait_for_function("() => [...document.querySelectorAll('video')].every(v => v.readyState >= 2)")
+    view.button("Play").click()
+    view.tab.wait_for_function("() => document.querySelector('video').paused && document.querySelector('.bike-viewer').bikeViewer.panel(1).time > 1.5")
+    axis = view.slider("Time").first
+    axis.click(position=dict(x=8, y=10))
+    view.tab.wait_for_function("() => { const v = document.querySelector('video'); return !v.paused && v.currentTime > .1 && v.currentTime < 1 }")
 
 
 def test_the_map_offers_what_its_panel_holds(page, found, tiny, tmp_path):
