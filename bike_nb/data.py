@@ -605,7 +605,7 @@ def partners(pairs, # of class names, as in [["rolling left", "rolling right"]];
     "Which class each becomes, from pairs of names; `DataError` for a name that is no class, or comes twice."
     found, names = {}, {n: i for i, n in enumerate(classes)}
     for pair in pairs or ():
-        if isinstance(pair, str) or len(pair) != 2:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise DataError(f"data.{what} holds {pair!r}: give pairs of class names, as in [[rolling left, rolling right]].")
         for a, b in (pair, pair[::-1]):
             if a not in names or names[a] in found:

@@ -8,7 +8,7 @@ __all__ = ['VideoError', 'Video', 'filmstrip', 'write_video', 'sample_indices', 
 # %% ../nbs/00_video.ipynb #92ddff22
 import ctypes, functools, io, itertools, numbers, os, threading, warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -123,14 +123,14 @@ def _reason(error):
 @contextmanager
 def _complete_or_not_at_all(path):
     "A temporary neighbour of `path`, which takes its place if all goes well and is removed if not."
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    part = path.with_name(f".{os.getpid()}.{os.urandom(4).hex()}{path.suffix}") # short: the path's own name may be as long as names can be
     try:
         yield part
         os.replace(part, path)
     except (av.FFmpegError, OSError, ValueError, ArithmeticError) as e:
         raise VideoError(f"{path}: cannot be written ({_reason(e)})") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError): part.unlink()
 
 # %% ../nbs/00_video.ipynb #69ec4fcd
 def _check_times(path, frames, fps, crf, times):

@@ -793,7 +793,7 @@ def test_pictures_turn_once(tmp_path):
 
 
 @pytest.mark.parametrize("value, says", [([["left", "up"]], "'up', which is no class"), ([["left", "right"], ["right", "stays"]], "'right', which is in two pairs"),
-                                         (["left"], "give pairs of class names")])
+                                         (["left"], "give pairs of class names"), ([1, 2], "holds 1: give pairs")])
 def test_pairs_that_are_none(tmp_path, value, says):
     config = half_bright(tmp_path / "data", 0)
     config.data.mirrors = value

@@ -821,7 +821,9 @@ def test_what_cannot_be_written(tmp_path):
         with pytest.raises(VideoError, match=say): write_video(tmp_path / "new.mp4", iter(frames), times=times)
     for name in ("new.docx", "new", "new.webm", "nowhere/new.mp4"):
         with pytest.raises(VideoError, match="cannot be written"): write_video(tmp_path / name, frames)
+    with pytest.raises(VideoError, match="cannot be written"): write_video(tmp_path / ("x" * 300 + ".mp4"), frames)
     assert [p.name for p in tmp_path.iterdir()] == ["keep.mp4"]
+    assert len(read_video(write_video(tmp_path / ("x" * 250 + ".mp4"), frames), num_frames=None)) == 4      # as long as a name may be
 
 
 def test_a_video_shows_itself(plain, tmp_path):
