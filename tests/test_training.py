@@ -1,5 +1,5 @@
 "Training: experiment files, exact resume after kills, several processes, both branches, what stops a run."
-import copy, json, math, os, random, signal, subprocess, sys, time
+import copy, json, math, os, random, signal, subprocess, sys, time, types, warnings
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from bike_nb.encoder import build_model, save_encoder
 from bike_nb.model import BIKE, load, load_official, save_official
 from bike_nb.splits import write_split
 from bike_nb.training import (BEFORE, BEST, LAST, Learner, Run, Ranks, TrainConfig, TrainingError, find_checkpoint, fit, load_trained, make_optimizer, make_schedule,
-                              read_metrics, read_state, run_folder, seed_all)
+                              pick_precision, read_metrics, read_state, run_folder, save_checkpoint, seed_all)
 
 HERE = Path(__file__).parent
 OFFICIAL = HERE.parents[1]/"shared"/"official"/"configs"
@@ -110,12 +110,36 @@ def test_overrides_reach_their_section(tmp_path):
     ("solver: {lrr: 1}", "a.yaml: there is no key solver.lrr: did you mean solver.lr?"), ("sovler: {lr: 1}", "did you mean solver?"),
     ("solver: {epochs: many}", "solver.epochs is 'many': it must be a whole number"), ("solver: [1, 2]", "the section solver holds"),
     ("data: {batch_size: 0}", "data.batch_size is 0: it must be at least 1"), ("network: {interaction: CAT}", "one of VCS, DP"), ("data: {seg_length: 3}", "one frame a segment"),
-    ("a: [", "line 1"), ("just text", "holds no sections"), ("data: {prompt: no}", "must hold {} once"), ("solver: {start_epoch: 4}", "give resume=FILE")])
+    ("solver: {batch_size: 8}", "no key solver.batch_size: did you mean data.batch_size?"), ("lr: 1", "no section or key lr: did you mean solver.lr?"),
+    ("data: {epochs: 2}", "did you mean solver.epochs?"), ("network: {seed: 3}", "did you mean seed?"), ("data: {type: x}", "did you mean network.type or solver.type?"),
+    ("data: {batch: 8}", "did you mean data.batch_size?"), ("solver: {batch: 8}", "did you mean data.batch_size?"),
+    ("solver: {clip_grad: -1}", "solver.clip_grad is -1.0: it must be at least 0"), ("solver: {text_ratio: -1}", "solver.text_ratio is -1.0: it must be at least 0"),
+    ("solver: {weight_decay: -1}", "at least 0"), ("solver: {momentum: -1}", "at least 0"), ("solver: {momentum: 2}", "solver.momentum is 2.0: it must be below 1"),
+    ("data: {shot: 0}", "data.shot is 0: it must be at least 1"), ("network: {temperature: 0}", "network.temperature is 0.0: it must be above 0"),
+    ("seed: -1", "seed is -1: it must be at least 0"), ("seed: 100000000000000000000", "it must be below 4294967296"),
+    ("data: {crop_scale: [a, b]}", "data.crop_scale is ['a', 'b']: it must be two numbers"), ("data: {crop_scale: [0.5]}", "it must be two numbers"),
+    ("solver: {type: multistep}", "solver.lr_decay_step is None: it must be the epochs between two drops"),
+    ("solver: {type: multistep, lr_decay_step: [a, 10]}", "solver.lr_decay_step is ['a', 10]: epochs must be numbers"),
+    ("world: foo", "the section world holds 'foo': it must be a list of"), ("a: [", "line 1"), ("just text", "holds no sections"), ("data: {prompt: no}", "must hold {} once"), ("solver: {start_epoch: 4}", "give resume=FILE")])
 def test_what_an_experiment_file_may_not_say(tmp_path, text, says):
     file = tmp_path/"a.yaml"
     file.write_text(text)
     with pytest.raises(TrainingError) as error: TrainConfig.from_yaml(file)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key, meant", [("data.epochs", "did you mean solver.epochs?"), ("network.lr", "did you mean solver.lr?"), ("solver.arch", "did you mean network.arch?"),
+    ("data.seed", "did you mean seed?"), ("solver.epoch", "did you mean solver.epochs?"), ("data.type", "did you mean network.type or solver.type?"),
+    ("solver.typ", "did you mean solver.type?"), ("qqq", "there is no such key."), ("type", "several sections have such a key, so give network.type or solver.type.")])
+def test_a_key_in_the_wrong_section_is_found_by_its_name(key, meant):
+    with pytest.raises(TrainingError) as error: training.override({}, [f"{key}=2"])
+    assert str(error.value).startswith(f"--set {key}: ") and str(error.value).endswith(meant)
+
+
+@pytest.mark.parametrize("raw, text", [({"solver": [1, 2]}, "epochs=2"), ({"world": "foo"}, "world.size=5"), ({"solver": 3}, "lr=1")])
+def test_nothing_is_set_in_a_section_that_is_none(raw, text):
+    with pytest.raises(TrainingError, match="the section (solver|world) holds .*: it must be a list of `key: value` lines"): training.override(raw, [text])
+    assert training.override({"solver": None}, ["lr=1"]) == {"solver": {"lr": 1}}
 
 
 def test_a_configuration_survives_as_data():
@@ -197,6 +221,13 @@ def test_both_branches_together_are_two_runs_apart(raw, home):
     assert same(heads, {k.removeprefix("head."): v for k, v in attributes.items() if k.startswith("head.")})
 
 
+def test_both_branches_need_a_text_tower_that_stands_still(raw, home):
+    "What the attributes branch reads is encoded once: with a tower that moves, a resumed run would be another one."
+    for branch in ("both", None):
+        with pytest.raises(TrainingError, match="with both branches the text tower stays as it is: set network.fix_text to true"):
+            fit(with_attributes(raw, home, network__branch=branch, network__fix_text=False), "a", "cpu", progress=False)
+
+
 def test_both_branches_are_fused_in_evaluation_and_loaded_together(raw, home):
     found = fit(with_attributes(raw, home, network__branch=None), "a", "cpu", progress=False)
     model = load_trained(found.checkpoint, device="cpu")
@@ -264,6 +295,29 @@ def test_half_precision_on_a_cpu_follows_full(raw):
 def test_both_branches_in_half_precision(raw, home):
     found = fit(with_attributes(raw, home, network__branch="both", solver__precision="bf16", solver__epochs=1), "a", "cpu", progress=False)
     assert found.done == 5 and all(math.isfinite(r["loss"]) for r in found.history() if "loss" in r)
+
+
+def test_automatic_precision_takes_no_emulated_bf16(monkeypatch):
+    "A T4 computes bf16 by detours; PyTorch counts it as able unless it is asked not to."
+    for native, name in ((False, torch.float16), (True, torch.bfloat16)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+        assert pick_precision("auto", "cuda") == (torch.float32, name, not native)
+
+
+def test_emulated_bf16_is_said_once(monkeypatch):
+    for quick, name, times in ((False, "bf16", 1), (False, "amp", 1), (True, "bf16", 0), (False, "fp32", 0), (False, "auto", 0)):
+        monkeypatch.setattr(training, "_bfloat16_pays", lambda device: quick)
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("default")                     # as without any filter
+            for _ in range(2): pick_precision(name, "cpu")
+        assert [str(w.message) for w in heard] == times * ["bf16 is emulated on this CPU, which takes many times as long: solver.precision=fp32 is quicker."]
+
+
+def test_tf32_ends_with_the_run_that_asked_for_it(monkeypatch):
+    said, model = [], types.SimpleNamespace(to=lambda *_: model, modules=lambda: [], clip=types.SimpleNamespace(visual=torch.nn.Identity()))
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", said.append)
+    for tf32 in (True, False): training._laid_out(model, training.SolverConfig(precision="fp32", tf32=tf32), torch.device("cuda"))
+    assert said == ["high", "highest"]
 
 
 @pytest.mark.slow
@@ -339,26 +393,93 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(raw, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_damage_is_found_wherever_it_is(raw, tmp_path, damage):
-    run = fit(changed(raw, solver__epochs=1), "a", "cpu", progress=False)
-    data = bytearray((run.folder/LAST).read_bytes())
-    if damage == "cut": data = data[:random.Random(0).randrange(100, len(data))]
-    elif damage == "empty": data = b""
-    else: data[len(data) // 2] ^= 255
-    (run.folder/LAST).write_bytes(data)
-    state, said = find_checkpoint(run.folder) if (run.folder/BEFORE).exists() else (None, None)
-    if said is None:
-        with pytest.raises(TrainingError, match="remove them to start anew"): find_checkpoint(run.folder)
-    else: assert state and "going on from the one before" in said[0]
+def test_damage_is_found_wherever_it_is(raw, damage):
+    "Of the last of two checkpoints: the one before is taken; of both: that is said."
+    run = fit(changed(raw), "a", "cpu", progress=False)
+    for name in (LAST, BEFORE):
+        data = bytearray((run.folder/name).read_bytes())
+        if damage == "cut": data = data[:random.Random(0).randrange(100, len(data))]
+        elif damage == "empty": data = b""
+        else: data[len(data) // 2] ^= 255
+        (run.folder/name).write_bytes(data)
+        if name == BEFORE: break
+        state, said = find_checkpoint(run.folder)
+        assert state["training"]["epoch"] == 1 and len(said) == 1 and f"{LAST} is damaged" in said[0] and "going on from the one before" in said[0]
+    with pytest.raises(TrainingError, match="remove them to start anew"): find_checkpoint(run.folder)
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(raw, monkeypatch):
-    run = fit(changed(raw, solver__epochs=1), "a", "cpu", progress=False)
-    before = (run.folder/LAST).read_bytes()
+def test_every_change_of_a_checkpoint_is_damage(tmp_path):
+    "Bits of the archive's own tables, too, which Python's zipfile answers with errors of many kinds."
+    save_checkpoint(tmp_path, {"training": {"w": torch.randn(50)}, "more": {f"k{i}": torch.randn(20) for i in range(9)}})
+    whole, lot, said = (tmp_path/LAST).read_bytes(), random.Random(0), set()
+    for _ in range(300):
+        data = bytearray(whole); data[-lot.randrange(1, 3000)] ^= 1 << lot.randrange(8)
+        (tmp_path/LAST).write_bytes(data)
+        try: read_state(tmp_path/LAST)
+        except TrainingError as error: said.add(str(error).split(LAST)[1].split("(")[0])
+    assert said == {" is damaged "}
+
+
+def test_what_cannot_be_read_is_not_called_damaged(raw):
+    "Nor passed over: the newest checkpoint is good, only out of reach or no checkpoint of this loop."
+    folder = fit(changed(raw), "a", "cpu", progress=False).folder
+    whole = (folder/LAST).read_bytes(); (folder/LAST).unlink(); (folder/LAST).mkdir()
+    with pytest.raises(TrainingError, match=r"last_model.pt cannot be read \(Is a directory\)\.$"): find_checkpoint(folder)
+    (folder/LAST).rmdir(); torch.save({"epoch": 1, "model_state_dict": {}}, folder/LAST)
+    with pytest.raises(TrainingError, match="last_model.pt is no checkpoint of this loop"): find_checkpoint(folder)
+    assert (folder/BEFORE).exists() and len(whole)
+
+
+def fill_the_disk(monkeypatch):
     def full(state, file): file.write(b"half"); raise OSError(28, "No space left on device")
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(TrainingError, match="last_model.pt cannot be written .No space left on device"): training.save_checkpoint(run.folder, {})
-    assert (run.folder/LAST).read_bytes() == before and not list(run.folder.glob(".*.part"))
+
+
+def test_a_full_disk_leaves_the_old_checkpoints(raw, monkeypatch):
+    run = fit(changed(raw), "a", "cpu", progress=False)
+    before = [(run.folder/name).read_bytes() for name in (LAST, BEFORE)]
+    fill_the_disk(monkeypatch)
+    with pytest.raises(TrainingError, match="/last_model.pt cannot be written .No space left on device"): save_checkpoint(run.folder, {})
+    assert [(run.folder/name).read_bytes() for name in (LAST, BEFORE)] == before and not list(run.folder.glob(".*.part"))
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(raw, monkeypatch):
+    "The last is damaged, the run goes on from the one before, and the disk is full at its first save: the good one is still there."
+    config = changed(raw, logging__save_freq=2)
+    alone = weights(fit(config, "alone", "cpu", progress=False).folder/LAST)
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        stop_after(m, 7)
+        fit(config, "cut", "cpu", progress=False)
+    folder = run_folder(config, "cut")
+    (folder/LAST).write_bytes((folder/LAST).read_bytes()[:-1000])
+    good = (folder/BEFORE).read_bytes()
+    for _ in range(2):                                           # the second time nothing is damaged any more
+        with monkeypatch.context() as m, pytest.raises(TrainingError, match="last_model.pt cannot be written"):
+            fill_the_disk(m)
+            fit(config, "cut", "cpu", progress=False)
+        assert (folder/BEFORE).read_bytes() == good and not (folder/LAST).exists()
+    assert same(alone, weights(fit(config, "cut", "cpu", progress=False).folder/LAST))
+
+
+def test_checkpoints_need_no_hard_links(tmp_path, monkeypatch):
+    def refused(*_): raise PermissionError(1, "Operation not permitted")
+    monkeypatch.setattr(os, "link", refused)
+    for step in (1, 2, 3): save_checkpoint(tmp_path, {"training": {"step": step}})
+    assert [read_state(tmp_path/name)["training"]["step"] for name in (BEFORE, LAST)] == [2, 3]
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), KeyboardInterrupt()])
+def test_a_test_that_fails_does_not_cost_the_epoch(raw, monkeypatch, error):
+    config, rows = changed(raw), lambda run: [{k: v for k, v in r.items() if k != "clips_per_second"} for r in run.history()]
+    alone = fit(config, "alone", "cpu", progress=False)
+    def fails(run): raise error
+    with monkeypatch.context() as m, pytest.raises(type(error)):
+        m.setattr(Run, "evaluate", fails)
+        fit(config, "a", "cpu", progress=False)
+    place = read_state(run_folder(config, "a")/LAST)["training"]
+    assert (place["epoch"], place["step"], place["done"]) == (0, 5, 5)
+    again = fit(config, "a", "cpu", progress=False)
+    assert same(weights(alone.folder/LAST), weights(again.folder/LAST)) and rows(alone) == rows(again)
 
 
 def test_another_experiment_may_not_go_on_in_the_folder(raw):
@@ -377,6 +498,14 @@ def test_resume_names_a_checkpoint_from_elsewhere(raw, tmp_path, monkeypatch):
     assert same(weights(fit(config, "other", "cpu", progress=False).folder/LAST), weights(alone.folder/LAST))
 
 
+@pytest.mark.parametrize("other, says", [(dict(network__temporal_layers=2), "network.temporal_layers 6, not 2"), (dict(solver__lr=1.), "solver.lr 0.001, not 1.0")])
+def test_resume_goes_on_with_no_other_experiment(raw, other, says):
+    first, config = fit(changed(raw, solver__epochs=1), "a", "cpu", progress=False), changed(raw, solver__epochs=1, **other)
+    config.resume = str(first.folder/LAST)
+    with pytest.raises(TrainingError) as error: fit(config, "b", "cpu", progress=False)
+    assert f"{config.resume} holds a run with {says}: name it as `pretrain`" in str(error.value)
+
+
 def test_pretrain_starts_anew_from_weights(raw):
     first = fit(changed(raw, solver__epochs=1), "a", "cpu", progress=False)
     config = changed(raw); config.pretrain = str(first.folder/LAST)
@@ -389,6 +518,7 @@ def test_pretrain_starts_anew_from_weights(raw):
 
 @pytest.mark.parametrize("how", [dict(solver__optim="sgd", solver__lr=0.02, network__fix_text=True), dict(solver__precision="fp64", network__fix_text=False, solver__loss_type="DS"),
                                  dict(solver__precision="fp64", solver__grad_accumulation_steps=2, network__branch="both"),
+                                 dict(solver__precision="fp64", network__branch="attributes"),
                                  dict(solver__precision="fp64", network__fix_text=False, data__reversals=[["opening a door", "closing a door"], ["sun rising", "sun setting"]])])
 def test_two_processes_are_one_with_the_same_batch(raw, home, tmp_path, how):
     "To 1e-6: SGD in single precision; AdamW, which turns rounding errors of vanishing gradients into steps of the full rate, in double."
@@ -398,7 +528,8 @@ def test_two_processes_are_one_with_the_same_batch(raw, home, tmp_path, how):
         code, out, err = finish(process)
         assert code == 0, err
     a, b = (run_folder(c, n) for c, n in ((one, "one"), (two, "two")))
-    before = {k: v for k, v in training.prepare_model(one, Ranks()).state_dict().items() if k.startswith("clip.visual.")}
+    learns = "attributes." if one.network.branch == "attributes" else "clip.visual."
+    before = {k: v for k, v in training.prepare_model(one, Ranks()).state_dict().items() if k.startswith(learns)}
     after = weights(a/LAST)
     assert max((after[k].double() - before[k].double()).abs().max().item() for k in before) > 1e-4      # it has gone somewhere
     assert largest_gap(after, weights(b/LAST)) < 1e-6
