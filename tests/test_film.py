@@ -266,6 +266,11 @@ def test_nothing_half_written_stays_behind(kite, tmp_path, monkeypatch):
     assert only(tmp_path) == ["out.mp4"] and (tmp_path / "out.mp4").read_text() == "an older film"
 
 
+def test_a_name_may_be_as_long_as_names_can_be(encoder, tmp_path):
+    path = tmp_path / ("x" * 246 + ".mp4")
+    assert render(explain(moving(2), ["kite"], encoder), path, width=240) == path and only(tmp_path) == [path.name]
+
+
 def test_a_disk_that_is_full_at_the_end_is_one_sentence(kite, tmp_path, monkeypatch):
     def full(*args, **how): raise OSError(28, "No space left on device")
     monkeypatch.setattr(film, "write_video", full)
