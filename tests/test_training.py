@@ -287,11 +287,13 @@ def test_batch_statistics_stay_where_they_are(raw):
     assert running and all(torch.equal(before[k], after[k]) for k in running)
 
 
+@pytest.mark.filterwarnings("ignore:bf16 is emulated")
 def test_half_precision_on_a_cpu_follows_full(raw):
     losses = {p: [r["loss"] for r in fit(changed(raw, solver__precision=p, solver__epochs=1), p, "cpu", progress=False).history() if "loss" in r] for p in ("fp32", "bf16")}
     assert losses["bf16"] != losses["fp32"] and losses["bf16"] == pytest.approx(losses["fp32"], abs=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:bf16 is emulated")
 def test_both_branches_in_half_precision(raw, home):
     found = fit(with_attributes(raw, home, network__branch="both", solver__precision="bf16", solver__epochs=1), "a", "cpu", progress=False)
     assert found.done == 5 and all(math.isfinite(r["loss"]) for r in found.history() if "loss" in r)
@@ -443,6 +445,7 @@ def test_a_full_disk_leaves_the_old_checkpoints(raw, monkeypatch):
     assert [(run.folder/name).read_bytes() for name in (LAST, BEFORE)] == before and not list(run.folder.glob(".*.part"))
 
 
+@pytest.mark.filterwarnings("ignore:.*going on from the one before")
 def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(raw, monkeypatch):
     "The last is damaged, the run goes on from the one before, and the disk is full at its first save: the good one is still there."
     config = changed(raw, logging__save_freq=2)
