@@ -444,7 +444,7 @@ def world(
     fps: Optional[float] = typer.Option(None, help="Frames per second [default: 8]."),
     duration: Optional[float] = typer.Option(None, help="Seconds a clip [default: as usual for the split; 6 for most]."),
     shots: Optional[int] = typer.Option(None, help="few-shot: clips a class to learn from [default: 16]."),
-    clip_length: Optional[float] = typer.Option(None, help="Seconds a clip of the saliency scores in the QVHighlights format [default: 2]."),
+    clip_length: Optional[float] = typer.Option(None, help="Seconds a clip of the saliency scores in the QVHighlights format [default: 2, or all of a shorter film]."),
     format: Optional[str] = typer.Option(None, help="mp4, or frames: folders of JPEG files [default: mp4]."),
     workers: Optional[int] = typer.Option(None, help="Processes that draw [default: one a core, at most 8]."),
     evaluate: bool = typer.Option(False, "--evaluate", help="Write nothing; grade a model on fresh clips and print the board."),

@@ -60,7 +60,7 @@ class Tagger:
         k:int=5,          # words a video
         pool:str="mean",  # over the frames: mean (the paper), or max
         frames:int=8,     # of a video, to look at
-        precision:str="fp32", device=None, # as for `load_encoder`; an `Encoder` keeps its own
+        precision:str="fp32", device=None, # as for `load_encoder`; not beside an `Encoder`, which has its own
     ):
         from bike_nb.explain import as_encoder
         if frames < 1: raise TaggingError(f"frames={frames}: look at one frame at least.")
