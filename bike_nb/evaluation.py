@@ -18,6 +18,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -1045,7 +1046,7 @@ def _of_two_files(path, network, attributes, device): # of the video branch; sec
     from bike_nb.encoder import pick_device
     from bike_nb.model import load_official
     if path is None: raise EvaluationError(f"{attributes} is a second checkpoint, of the attributes branch: the first must be a checkpoint file too.")
-    found = load_official(path, getattr(network, "sim_header", None), getattr(network, "interaction", None), attributes)
+    found = load_official(path, network.sim_header, network.interaction, attributes)
     return found.to(pick_device(device)).eval()
 
 # %% ../nbs/08_evaluation.ipynb #851ef5e7
@@ -1053,9 +1054,9 @@ def _model_of(model, config, attributes_checkpoint=None, device=None):
     "The model itself, or from a checkpoint as the configuration describes it."
     from bike_nb.model import load
     from bike_nb.training import load_trained
-    path = _checkpoint(model)
-    if attributes_checkpoint is not None: return _of_two_files(path, config.network, attributes_checkpoint, device)
-    if path: return load_trained(path, config.network, device)
+    path, network = _checkpoint(model), SimpleNamespace(**{k: _setting(config, "network", k) for k in ("sim_header", "interaction")})
+    if attributes_checkpoint is not None: return _of_two_files(path, network, attributes_checkpoint, device)
+    if path: return load_trained(path, network, device)
     if isinstance(model, (str, os.PathLike)): return load(model, device)
     return model if device is None else model.to(device)
 

@@ -636,6 +636,8 @@ def test_two_checkpoints_of_one_model_and_a_list_give_the_same_figures(frames, m
         assert torch.equal(r.scores, found[0].scores) and r.figures == found[0].figures and r.settings["views"] == 6
     c.network.sim_header = "None"
     with pytest.raises(ModelError, match="sim_header"): ev.test_model(c, tmp_path / "official.pt")
+    c.network = Section()                                                                                 # a section that says nothing: what is in the file
+    assert torch.equal(ev.test_model(c, tmp_path / "official.pt", clips=2, crops=3).scores, found[0].scores)
 
 
 def test_a_configuration_with_attributes_tests_both_branches(frames, model, tmp_path):
