@@ -39,7 +39,7 @@ def _check_temperature(temperature):
 
 # %% ../nbs/03_spotting.ipynb #e7a8384a
 def _bfloat16_pays(device):
-    "Is a product in bfloat16 quick here? Of the CPU, torch's own library for products (oneDNN) knows; torch has no public name for the question."
+    "Is a product in bfloat16 quick here? Of the CPU, torch's own library for products (oneDNN) knows; torch 2.4, which we allow, has no public name for the question."
     if device.type != "cpu": return True
     try: return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError): return False

@@ -978,7 +978,7 @@ class Result:
         return read_metrics(self.folder/"metrics.jsonl")
     def __str__(self):
         figures = ", ".join(f"{k} {v:.3f}" for k, v in self.figures.items() if isinstance(v, float))
-        return f"{self.folder}: {figures} (best {self.best:.3f})"
+        return f"{self.folder}: {figures}" + f" (best {self.best:.3f})" * (self.best >= 0)   # below 0: nothing was trained
 
 # %% ../nbs/07_training.ipynb #e8ba170a
 def result(run, found)->Result: # a `Run`; its last `Evaluation`

@@ -93,6 +93,8 @@ def executed(root):
     for name, i, cell in code_cells(root):
         if bad := [o for o in cell.outputs if o.output_type == "error"]:
             wrong.append(f"{name}, cell {i}, ends in {bad[0].ename}: mend it, then run `make notebooks NB={name}`.")
+        elif any("Traceback (most recent call last)" in o.get("text", "") for o in cell.outputs):
+            wrong.append(f"{name}, cell {i}, shows a traceback, with paths of this machine: mend it, then run `make notebooks NB={name}`.")
         elif not cell.outputs and not left_alone(cell) and must_show(cell.source):
             silent.setdefault(name, []).append(i)
     return wrong + [f"{name} was not executed as it stands, nothing is shown by cell {', '.join(map(str, cells))}: run `make notebooks NB={name}`."

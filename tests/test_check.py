@@ -93,6 +93,8 @@ FAULTS = {
     "metadata of a cell": (check.clean, lambda p: in_cell(p/NB, 3, metadata={"collapsed": True}), NB, "nbdev_clean"),
     "error among the outputs": (check.executed, lambda p: in_cell(p/NB, 3, outputs=[v4.new_output("error", ename="KeyError", evalue="k", traceback=[])]),
                                 "nbs/00_core.ipynb, cell 3, ends in KeyError", "make notebooks NB=nbs/00_core.ipynb"),
+    "traceback of a thread": (check.executed, lambda p: in_cell(p/NB, 3, outputs=[v4.new_output("stream", name="stderr", text="Traceback (most recent call last):\n  File …")]),
+                              "nbs/00_core.ipynb, cell 3, shows a traceback", "make notebooks NB=nbs/00_core.ipynb"),
     "print without output": (check.executed, lambda p: in_cell(p/NB, 3, outputs=[]), "nbs/00_core.ipynb was not executed as it stands, nothing is shown by cell 3", "make notebooks NB=nbs/00_core.ipynb"),
     "value without output": (check.executed, lambda p: in_cell(p/NB, 3, source="x = 2\nx", outputs=[]), "nbs/00_core.ipynb was not executed as it stands, nothing is shown by cell 3", "make notebooks"),
     "not a notebook": (check.executed, lambda p: (p/NB).write_text("{"), NB, "JSON"),
