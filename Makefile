@@ -45,6 +45,7 @@ check: $(READY) ## are package, notebooks, README and constraints in step?
 
 export: $(READY) ## write bike_nb/ from the notebooks
 	$(BIN)/nbdev_export
+	@touch $(READY) # nbdev_export writes pyproject.toml anew each time, which is no reason to install again
 
 notebooks: export ## run the notebooks and keep their outputs, cleaned (one: make notebooks NB=nbs/03_spotting.ipynb)
 	$(BIN)/python scripts/run_notebooks.py $(if $(NB),"$(NB)")

@@ -117,6 +117,15 @@ def test_venv_comes_first_on_the_path(folder):
     assert status == 0 and calls[0].startswith(f"{folder/'.venv'/'bin'}:")
 
 
+def test_an_export_is_no_reason_to_install_again(folder):
+    make(folder, "venv")
+    tool = folder/".venv"/"bin"/"nbdev_export"
+    tool.write_text("#!/bin/sh\nsleep .02; touch pyproject.toml\n")    # as nbdev_export does
+    tool.chmod(0o755)
+    make(folder, "export")
+    assert make(folder, "venv")[::2] == (0, [])
+
+
 def test_clean_keeps_sources_and_environment(folder):
     make(folder, "venv")
     for name in ("build/x", "dist/x", "out/x", "bike_nb.egg-info/x", "nbs/.ipynb_checkpoints/x", "bike_nb/__pycache__/x", "bike_nb/a.py", "nbs/a.ipynb"):
