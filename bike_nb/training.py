@@ -28,7 +28,7 @@ from .encoder import TextEmbeddings
 from .evaluation import evaluate
 from .losses import LOSSES, all_gather, contrastive_targets, symmetric
 from .model import BIKE, from_network, load_official, load_weights, official_state
-from .spotting import _bfloat16_pays
+from .spotting import bfloat16_pays
 
 # %% ../nbs/07_training.ipynb #967bf5e5
 class TrainingError(ValueError):
@@ -506,7 +506,7 @@ def pick_precision(name:str, # solver.precision
     if name == "auto": name = ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "amp") if cuda else "fp32"
     if name == "amp" and not cuda: name = "bf16"   # a CPU has no use for fp16
     half = {"amp": torch.float16, "bf16": torch.bfloat16}.get(name)
-    if half == torch.bfloat16 and not _bfloat16_pays(torch.device(device)):
+    if half == torch.bfloat16 and not bfloat16_pays(torch.device(device)):
         warnings.warn("bf16 is emulated on this CPU, which takes many times as long: solver.precision=fp32 is quicker.", stacklevel=1)
     return torch.float64 if name == "fp64" else torch.float32, half, name == "amp"
 

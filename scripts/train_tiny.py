@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from bike_nb import world
 from bike_nb.encoder import class_embeddings, load_encoder, save_encoder
+from bike_nb.spotting import bfloat16_pays
 from tiny_data import COLOURS, CONTEXT, NOUNS, TRAIN_SEEDS, Captions, all_facts, draw  # noqa: F401 (two are for the tests)
 
 VISION = {"tiny": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 24, "patch_size": None},       # ModifiedResNet
@@ -187,7 +188,7 @@ def train(rank, args, meeting):
         if several: dist.broadcast(done, 0)  # the first process has the clock
         last = step + 1 == args.steps or done == 1
         for g in optimizer.param_groups: g["lr"] = args.lr * min(1, (step + 1) / min(150, args.steps / 8)) * (.5 + .5 * math.cos(math.pi * done.item()))
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
             f, scale = model.visual(x), model.logit_scale.exp()
             sentences, tokens = sentence_and_token(model, ids)
             answers = colours.texts(model)

@@ -308,7 +308,7 @@ def test_automatic_precision_takes_no_emulated_bf16(monkeypatch):
 
 def test_emulated_bf16_is_said_once(monkeypatch):
     for quick, name, times in ((False, "bf16", 1), (False, "amp", 1), (True, "bf16", 0), (False, "fp32", 0), (False, "auto", 0)):
-        monkeypatch.setattr(training, "_bfloat16_pays", lambda device: quick)
+        monkeypatch.setattr(training, "bfloat16_pays", lambda device: quick)
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("default")                     # as without any filter
             for _ in range(2): pick_precision(name, "cpu")
