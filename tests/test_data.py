@@ -36,10 +36,25 @@ def numbers_of(reference, name):
 
 
 @pytest.fixture(scope="session")
-def official():
-    if not (SHARED / "official").is_dir(): pytest.skip("the official release's lists belong to others and are not copied into the project; "
-                                                       "their names are compared by hash in any case. To compare line by line, put them into ../shared/official")
-    return SHARED / "official"
+def lists(tmp_path_factory):
+    "Folders of lists in the official layouts: lines of our own with all their oddities, and the official ones where they lie beside the project."
+    ours = tmp_path_factory.mktemp("lists")
+    for name, file in OFFICIAL_LABELS.items():
+        (ours/file).parent.mkdir(exist_ok=True)
+        with open(ours/file, "w", encoding="utf-8", newline="") as f:
+            if name == "charades": f.writelines(f"c{i:03d} {n}\n" for i, n in enumerate(read_classes(name)))
+            else: csv.writer(f).writerows([("id", "name"), *enumerate(read_classes(name))])
+    (ours/"k400/train.txt").write_text("".join(f"a(b)_{i:06d} {5 + i} {i * 7 % 400}\n" for i in range(120)))
+    (ours/"ucf101/val.txt").write_text("".join(f"v_Dive_g{i:02d}.avi {i % 101}\n" for i in range(120)))
+    (ours/"anet/anet_full_for_zeroshot.txt").write_text("".join(f"v_{i}//whole {90 + i} {i % 200}\n" for i in range(200)))
+    (ours/"anet/anet_train_instance_fps1.txt").write_text("".join(f"v_{i}/0_9.5 {3 + i} {i % 200}\n" for i in range(120)))
+    with open(ours/"charades/Charades_train_split_label.csv", "w", newline="") as f:
+        csv.writer(f).writerows([("video_id", "label", "start_time", "end_time", "total_time"), *((f"V{i}", f"c{i % 157:03d}", 1.5 * i, 1.5 * i + i % 3, 400.25) for i in range(200))])
+    for name in ("Charades_v1_test.csv", "Charades_v1_train.csv"):
+        with open(ours/"charades"/name, "w", newline="") as f:
+            csv.writer(f).writerows([("id", "script", "actions", "length"), *((f"W{i}", 'says "hi",\nthen; goes',
+                ";".join(f"c{(i + k) % 157:03d} {k}.00 9.20" for k in (0, 1, 0, 5)[:i % 5]), 30.5 + i) for i in range(300))])
+    return [ours] + [SHARED/"official"/"lists"] * (SHARED/"official"/"lists").is_dir()
 
 
 @pytest.fixture(scope="session")
@@ -88,12 +103,12 @@ def test_shipped_lists_have_the_official_names(name):
 
 
 @pytest.mark.parametrize("name", OFFICIAL_LABELS)
-def test_shipped_lists_equal_the_official_ones(official, name):
-    path = official / "lists" / OFFICIAL_LABELS[name]
-    assert read_classes(name) == read_classes(path)
-    lines = path.read_text(encoding="utf-8").splitlines()          # and once without our reader
-    theirs = [line.split(" ", 1)[1] for line in lines] if name == "charades" else [row[1] for row in csv.reader(lines)][1:]
-    assert read_classes(name) == theirs
+def test_shipped_lists_equal_the_official_ones(lists, name):
+    for path in (folder / OFFICIAL_LABELS[name] for folder in lists):
+        assert read_classes(name) == read_classes(path)
+        lines = path.read_text(encoding="utf-8").splitlines()      # and once without our reader
+        theirs = [line.split(" ", 1)[1] for line in lines] if name == "charades" else [row[1] for row in csv.reader(lines)][1:]
+        assert read_classes(name) == theirs
 
 
 def test_kinetics_of_torchvision():
@@ -132,36 +147,38 @@ def test_class_file_that_is_none(tmp_path):
 
 # ---------------------------------------------------------------- lists
 
-def test_official_lists(official):
+def test_official_lists(lists):
     "Every line becomes a record with the very path, count and label that it says."
     classes = dict(k400=400, ucf101=101, anet=200)
-    paths = [p for p in sorted((official / "lists").glob("*/*.txt")) if "classes" not in p.name]
-    assert len(paths) >= 12
+    paths = [p for folder in lists for p in sorted(folder.glob("*/*.txt")) if "classes" not in p.name]
+    assert len(paths) >= (16 if len(lists) > 1 else 4)
     for path in paths:
         records, lines = read_list(path, num_classes=classes[path.parent.name]), path.read_text().splitlines()
         assert len(records) == len(lines) > 90
         for i, (r, line) in enumerate(zip(records, lines), 1):
             parts = line.split(" ")
             assert (r.path, r.label, r.num_frames, r.line) == (parts[0], int(parts[-1]), int(parts[1]) if len(parts) == 3 else None, i)
-    assert any("//" in r.path for r in read_list(official / "lists" / "anet" / "anet_full_for_zeroshot.txt"))
-    with pytest.warns(UserWarning, match="fewer than 8"): short = read_list(official / "lists" / "anet" / "anet_train_instance_fps1.txt", min_frames=8)
-    assert min(r.num_frames for r in short) == 8
+    for folder in lists:
+        assert any("//" in r.path for r in read_list(folder / "anet" / "anet_full_for_zeroshot.txt"))
+        with pytest.warns(UserWarning, match="fewer than 8"): short = read_list(folder / "anet" / "anet_train_instance_fps1.txt", min_frames=8)
+        assert min(r.num_frames for r in short) == 8
 
 
-def test_official_charades(official):
-    folder, classes = official / "lists" / "charades", read_classes("charades")
-    rows = list(csv.reader(open(folder / "Charades_train_split_label.csv", newline="")))[1:]
-    records = read_list(folder / "Charades_train_split_label.csv", num_classes=157)
-    assert [(r.path, f"c{r.label:03d}", r.start, r.end, r.total) for r in records] == [(a, b, float(c), float(d), float(e)) for a, b, c, d, e in rows if float(d) > float(c)]
-    empty = 0
-    for name in ("Charades_v1_test.csv", "Charades_v1_train.csv"):
-        records, rows = read_list(folder / name, num_classes=157), list(csv.DictReader(open(folder / name, newline="")))
-        assert len(records) == len(rows) == 300
-        for r, row in zip(records, rows):
-            assert r.path == row["id"] and r.label is None and r.total == float(row["length"])
-            assert set(r.labels) == {int(a.split(" ")[0][1:]) for a in row["actions"].split(";") if a} and len(set(r.labels)) == len(r.labels)
-            empty += not r.labels
-    assert empty and len(classes) == 157
+def test_official_charades(lists):
+    classes = read_classes("charades")
+    for folder in (f / "charades" for f in lists):
+        rows = list(csv.reader(open(folder / "Charades_train_split_label.csv", newline="")))[1:]
+        records = read_list(folder / "Charades_train_split_label.csv", num_classes=157)
+        assert [(r.path, f"c{r.label:03d}", r.start, r.end, r.total) for r in records] == [(a, b, float(c), float(d), float(e)) for a, b, c, d, e in rows if float(d) > float(c)]
+        empty = 0
+        for name in ("Charades_v1_test.csv", "Charades_v1_train.csv"):
+            records, rows = read_list(folder / name, num_classes=157), list(csv.DictReader(open(folder / name, newline="")))
+            assert len(records) == len(rows) == 300
+            for r, row in zip(records, rows):
+                assert r.path == row["id"] and r.label is None and r.total == float(row["length"])
+                assert set(r.labels) == {int(a.split(" ")[0][1:]) for a in row["actions"].split(";") if a} and len(set(r.labels)) == len(r.labels)
+                empty += not r.labels
+        assert empty and len(classes) == 157
 
 
 @pytest.mark.parametrize("text, words", [
